@@ -1,1 +1,3 @@
-fn main(){}
+//! `twinlock-gatewayd serve | agent | reaper`.
+
+fn main() {}

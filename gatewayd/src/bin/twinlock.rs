@@ -1,1 +1,3 @@
-fn main(){}
+//! `twinlock`: the command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! axum routers, one file per audience; handlers parse, call one function, render.

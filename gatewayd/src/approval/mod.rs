@@ -1,0 +1,1 @@
+//! Sign-in, claims, and the road of one person's answer to `protocol::verify`.

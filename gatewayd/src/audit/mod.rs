@@ -1,0 +1,1 @@
+//! A closed enum of events, a hash chain, and syslog.

@@ -1,0 +1,1 @@
+//! Turns TOML files into types that cannot contradict each other; unknown keys are errors.

@@ -1,0 +1,1 @@
+//! Passkey registration and the roster ceremony.

@@ -1,0 +1,1 @@
+//! Turns an approved request into a certificate, and keeps the revocation list.

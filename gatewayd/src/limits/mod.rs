@@ -1,0 +1,1 @@
+//! governor limiters, named for what they protect.

@@ -1,0 +1,1 @@
+//! The per-host end of sessions: deadlines, cgroups, grant records; no network.

@@ -1,0 +1,1 @@
+//! Starts the gateway: listeners, store, timers, and an orderly stop.

@@ -1,0 +1,1 @@
+//! Named transactions over SQLite; a state change and its audit events commit together.

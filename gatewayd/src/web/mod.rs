@@ -1,0 +1,1 @@
+//! The approval page's files and headers.

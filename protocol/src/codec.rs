@@ -1,0 +1,83 @@
+//! Strict JSON. What is signed is encoded once and decoded by [`decode_canonical`], which accepts
+//! exactly one spelling of each value; what is only carried is decoded by [`decode`]. Both refuse
+//! unknown and duplicate fields, trailing bytes and over-long input; every type says
+//! `deny_unknown_fields`.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why bytes were not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The input is longer than its limit, in bytes; it was not parsed.
+    #[error("{what} of {length} bytes is over the limit of {limit}")]
+    TooLong {
+        /// What was being decoded.
+        what: &'static str,
+        /// Bytes given.
+        length: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// Not JSON, a wrong type, an unknown, duplicate or missing field, or bytes after the value.
+    #[error("{what} is malformed: {reason}")]
+    Malformed {
+        /// What was being decoded.
+        what: &'static str,
+        /// Where and why, in the JSON parser's words. Never quotes more than a field's name.
+        reason: String,
+    },
+    /// The value reads, but is not spelt as the protocol spells it (spaces, order, escapes).
+    #[error("{what} is not in its canonical spelling")]
+    NotCanonical {
+        /// What was being decoded.
+        what: &'static str,
+    },
+    /// The value reads, but breaks a rule of its type.
+    #[error("{what} is invalid: {rule}")]
+    Invalid {
+        /// What was being decoded.
+        what: &'static str,
+        /// The rule that it breaks.
+        rule: &'static str,
+    },
+}
+
+/// Decodes a value that is carried but not signed.
+///
+/// # Errors
+/// [`DecodeError::TooLong`] before parsing; [`DecodeError::Malformed`] for everything else.
+pub fn decode<T: DeserializeOwned>(
+    what: &'static str,
+    limit: usize,
+    bytes: &[u8],
+) -> Result<T, DecodeError> {
+    if bytes.len() > limit {
+        return Err(DecodeError::TooLong { what, length: bytes.len(), limit });
+    }
+    serde_json::from_slice(bytes).map_err(|error| DecodeError::Malformed {
+        what,
+        reason: error.to_string(),
+    })
+}
+
+/// Decodes a value that is signed: the bytes must be exactly what [`encode`] makes of the value,
+/// so that no two byte strings mean the same.
+///
+/// # Errors
+/// As [`decode`], and [`DecodeError::NotCanonical`].
+pub fn decode_canonical<T: DeserializeOwned + Serialize>(
+    what: &'static str,
+    limit: usize,
+    bytes: &[u8],
+) -> Result<T, DecodeError> {
+    let value: T = decode(what, limit, bytes)?;
+    if encode(&value) == bytes { Ok(value) } else { Err(DecodeError::NotCanonical { what }) }
+}
+
+/// Encodes a protocol value: compact JSON, fields in the order of the type, UTF-8.
+#[must_use]
+#[allow(clippy::expect_used)] // Vec never fails to write, and no protocol type has map keys or fails to serialise
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("protocol types always serialise")
+}

@@ -1,0 +1,427 @@
+//! The one verifier. [`verify_request`], [`verify_statement`] and [`verify_evidence`] are the only
+//! makers of the proof tokens [`VerifiedRequest`], [`VerifiedApproval`], [`VerifiedDenial`] and
+//! [`TwoPersonApproval`]; gateway, module, command line and SSH helper all call them. No I/O, no
+//! clock.
+
+use crate::UnixTime;
+use crate::digest::{Digest, Domain};
+use crate::evidence::{Evidence, SignedRequest, SignedStart};
+use crate::ids::{DeviceId, PersonId, RequestId};
+use crate::limits;
+use crate::refusal::DenyReason;
+use crate::request::{ElevationRequest, RequestKind, RosterRef, Scope};
+use crate::roster::{Assurance, ClientClass, Device, Gate, Host, Person, Standing, VerifiedRoster};
+use crate::signature::{self, PublicKey};
+use crate::statement::{APPROVAL_DOMAINS, ApprovalStatement, Channel, Decision, SignedStatement, StartStatement};
+use crate::webauthn::{self, Expected};
+
+/// A request that its host and its session key signed, made by a host of the roster under this
+/// very roster, for somebody who may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedRequest {
+    signed: SignedRequest,
+    request: ElevationRequest,
+    id: RequestId,
+    requesters: Vec<PersonId>,
+    excluded: Vec<PersonId>,
+}
+
+impl VerifiedRequest {
+    /// The request.
+    #[must_use]
+    pub fn request(&self) -> &ElevationRequest {
+        &self.request
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Its bytes and signatures.
+    #[must_use]
+    pub fn signed(&self) -> &SignedRequest {
+        &self.signed
+    }
+
+    /// The persons who ask: one human being, usually, under one or more names.
+    #[must_use]
+    pub fn requesters(&self) -> &[PersonId] {
+        &self.requesters
+    }
+
+    /// The persons who may not approve: the requesters, and the owners of services.
+    #[must_use]
+    pub fn excluded(&self) -> &[PersonId] {
+        &self.excluded
+    }
+
+    /// The request's host, in the roster that verified it.
+    ///
+    /// # Errors
+    /// [`DenyReason::HostUnknown`] when `roster` is another one.
+    pub fn host<'a>(&self, roster: &'a VerifiedRoster) -> Result<&'a Host, DenyReason> {
+        roster.roster().host(&self.request.host).ok_or(DenyReason::HostUnknown)
+    }
+
+    /// The gate that decides about it.
+    ///
+    /// # Errors
+    /// [`DenyReason::NoGate`], [`DenyReason::HostUnknown`].
+    pub fn gate<'a>(&self, roster: &'a VerifiedRoster) -> Result<&'a Gate, DenyReason> {
+        let host = self.host(roster)?;
+        roster.roster().gate(host, &self.request.target.user).ok_or(DenyReason::NoGate)
+    }
+
+    /// Everybody who may approve it now.
+    ///
+    /// # Errors
+    /// As [`Self::gate`].
+    pub fn eligible<'a>(&self, roster: &'a VerifiedRoster) -> Result<Vec<&'a Person>, DenyReason> {
+        Ok(roster.roster().eligible(self.gate(roster)?, &self.excluded))
+    }
+}
+
+/// Verifies a request: strict decoding, supported kind and scope, the roster's own reference, the
+/// host's and the session key's signatures, who asks, and that two others can approve.
+///
+/// # Errors
+/// The [`DenyReason`] of the first check that fails.
+pub fn verify_request(
+    roster: &VerifiedRoster,
+    signed: &SignedRequest,
+    now: UnixTime,
+) -> Result<VerifiedRequest, DenyReason> {
+    roster.check_time(now)?;
+    let request = ElevationRequest::from_bytes(&signed.request.0).map_err(|_| DenyReason::RequestMalformed)?;
+    match (request.kind, request.scope) {
+        (RequestKind::Module, Scope::Command) => {}
+        (RequestKind::Ssh | RequestKind::Ahead, _) | (_, Scope::Session) => return Err(DenyReason::KindUnsupported),
+    }
+    if request.roster != (RosterRef { version: roster.roster().version, digest: roster.digest() }) {
+        return Err(DenyReason::RosterMismatch);
+    }
+    let id = ElevationRequest::id_of(&signed.request.0);
+    let host = roster.roster().host(&request.host).ok_or(DenyReason::HostUnknown)?;
+    let by = |key: &PublicKey, domain: Domain, given| signature::verify(key, &domain.message(id.0.as_bytes()), given);
+    if !by(&host.host_key, Domain::RequestHost, &signed.host_signature)
+        || !by(&request.session_key, Domain::RequestSession, &signed.session_signature)
+    {
+        return Err(DenyReason::RequestSignature);
+    }
+    let requesters = roster.roster().requester_persons(&request.host, &request.requester)?;
+    let excluded = roster.roster().excluded(&requesters);
+    let requesters = requesters.into_iter().map(|person| person.id.clone()).collect();
+    let verified = VerifiedRequest { signed: signed.clone(), request, id, requesters, excluded };
+    if verified.eligible(roster)?.len() < limits::MIN_QUORUM as usize {
+        return Err(DenyReason::TooFewApprovers);
+    }
+    Ok(verified)
+}
+
+/// One person's verified yes to one request. Only [`verify_statement`] makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct VerifiedApproval {
+    signer: Signer,
+    ttl_s: u32,
+    scope: Scope,
+}
+
+/// One person's verified no to one request. Only [`verify_statement`] makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct VerifiedDenial {
+    signer: Signer,
+    reason: Option<String>,
+}
+
+/// Who signed a statement, and with what. Keys are kept so that two persons with one key are seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signer {
+    request: RequestId,
+    person: PersonId,
+    device: DeviceId,
+    credential_key: PublicKey,
+    device_key: Option<PublicKey>,
+    assurance: Assurance,
+    client_class: ClientClass,
+    channel: Channel,
+}
+
+impl Signer {
+    /// The request that was answered.
+    #[must_use]
+    pub fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// The person.
+    #[must_use]
+    pub fn person(&self) -> &PersonId {
+        &self.person
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &DeviceId {
+        &self.device
+    }
+
+    /// The device's assurance level.
+    #[must_use]
+    pub fn assurance(&self) -> Assurance {
+        self.assurance
+    }
+
+    /// How the person came to the request.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel
+    }
+
+    fn shares_a_key_with(&self, other: &Self) -> bool {
+        let keys = |signer: &Self| [Some(signer.credential_key), signer.device_key];
+        let theirs = keys(other);
+        keys(self).into_iter().flatten().any(|key| theirs.contains(&Some(key)))
+    }
+}
+
+impl VerifiedApproval {
+    /// Who approved.
+    #[must_use]
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// The longest life that this person grants, in seconds.
+    #[must_use]
+    pub fn ttl_s(&self) -> u32 {
+        self.ttl_s
+    }
+}
+
+impl VerifiedDenial {
+    /// Who denied.
+    #[must_use]
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// Why, in the person's words; escape before showing.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+}
+
+/// A verified answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum VerifiedAnswer {
+    /// Yes.
+    Approval(VerifiedApproval),
+    /// No.
+    Denial(VerifiedDenial),
+}
+
+/// Verifies one person's statement about this request: strict decoding, the request's own digest,
+/// a credential of the roster that belongs to the named person and device, standing, exclusion,
+/// eligibility, the assurance floor, the assertion in full and the device signature.
+///
+/// # Errors
+/// The [`DenyReason`] of the first check that fails.
+pub fn verify_statement(
+    roster: &VerifiedRoster,
+    request: &VerifiedRequest,
+    signed: &SignedStatement,
+) -> Result<VerifiedAnswer, DenyReason> {
+    let statement =
+        ApprovalStatement::from_bytes(&signed.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
+    if statement.request_digest != request.id {
+        return Err(DenyReason::EvidenceOtherRequest);
+    }
+    let (person, device) =
+        roster.roster().device_by_credential(&statement.credential_id).ok_or(DenyReason::ApproverUnknown)?;
+    if person.id != statement.person || device.id != statement.device_id {
+        return Err(DenyReason::ApproverUnknown);
+    }
+    check_eligible(roster, request, person, device)?;
+    if statement.scope != Scope::Command {
+        return Err(DenyReason::KindUnsupported);
+    }
+    webauthn::verify_signed_statement(
+        &Expected { roster: roster.roster(), device, domains: APPROVAL_DOMAINS },
+        signed,
+    )?;
+    let signer = Signer {
+        request: request.id,
+        person: person.id.clone(),
+        device: device.id.clone(),
+        credential_key: device.credential_key,
+        device_key: device.device_key,
+        assurance: device.assurance(),
+        client_class: device.client_class,
+        channel: statement.channel,
+    };
+    Ok(match statement.decision {
+        Decision::Approve => {
+            VerifiedAnswer::Approval(VerifiedApproval { signer, ttl_s: statement.ttl_s, scope: statement.scope })
+        }
+        Decision::Deny => VerifiedAnswer::Denial(VerifiedDenial { signer, reason: statement.deny_reason }),
+    })
+}
+
+/// Whether this person may answer this request with this device. The gateway asks before it shows
+/// anything; [`verify_statement`] asks again.
+///
+/// # Errors
+/// [`DenyReason::ApproverIsRequester`], [`DenyReason::ApproverNotEligible`],
+/// [`DenyReason::AssuranceTooLow`].
+pub fn check_eligible(
+    roster: &VerifiedRoster,
+    request: &VerifiedRequest,
+    person: &Person,
+    device: &Device,
+) -> Result<(), DenyReason> {
+    if request.excluded.contains(&person.id) {
+        return Err(DenyReason::ApproverIsRequester);
+    }
+    let gate = request.gate(roster)?;
+    if person.standing != Standing::Active || !gate.approvers.iter().any(|group| person.groups.contains(group)) {
+        return Err(DenyReason::ApproverNotEligible);
+    }
+    if device.assurance() < roster.roster().rules.floor {
+        return Err(DenyReason::AssuranceTooLow);
+    }
+    Ok(())
+}
+
+/// Two distinct persons with distinct keys said yes to one request that neither of them made.
+/// There is no other way to make one than [`TwoPersonApproval::new`]; issuing takes it by value.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct TwoPersonApproval {
+    request: RequestId,
+    signers: [Signer; 2],
+    ttl_s: u32,
+    scope: Scope,
+}
+
+impl TwoPersonApproval {
+    /// Joins two approvals. Order does not matter but for display.
+    ///
+    /// # Errors
+    /// [`DenyReason::SamePerson`], [`DenyReason::SameDevice`], [`DenyReason::SameClientClass`],
+    /// [`DenyReason::ApproverIsRequester`], [`DenyReason::EvidenceOtherRequest`].
+    pub fn new(
+        roster: &VerifiedRoster,
+        request: &VerifiedRequest,
+        first: VerifiedApproval,
+        second: VerifiedApproval,
+    ) -> Result<Self, DenyReason> {
+        let (one, two) = (&first.signer, &second.signer);
+        if one.request != request.id || two.request != request.id {
+            return Err(DenyReason::EvidenceOtherRequest);
+        }
+        if request.excluded.contains(&one.person) || request.excluded.contains(&two.person) {
+            return Err(DenyReason::ApproverIsRequester);
+        }
+        if one.person == two.person {
+            return Err(DenyReason::SamePerson);
+        }
+        if one.device == two.device || one.shares_a_key_with(two) {
+            return Err(DenyReason::SameDevice);
+        }
+        let rules = &roster.roster().rules;
+        if rules.distinct_client_class && one.client_class == two.client_class {
+            return Err(DenyReason::SameClientClass);
+        }
+        let ttl_s = first.ttl_s.min(second.ttl_s).min(request.request.ttl_s).min(rules.max_ttl_s);
+        let scope = first.scope.min(second.scope).min(request.request.scope);
+        Ok(Self { request: request.id, signers: [first.signer, second.signer], ttl_s, scope })
+    }
+
+    /// The request.
+    #[must_use]
+    pub fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// The two who approved, in the order given.
+    #[must_use]
+    pub fn signers(&self) -> &[Signer; 2] {
+        &self.signers
+    }
+
+    /// The life that both grant: the least of the request's, both statements' and the roster's, in
+    /// seconds.
+    #[must_use]
+    pub fn ttl_s(&self) -> u32 {
+        self.ttl_s
+    }
+
+    /// The scope that both grant.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+}
+
+/// Verifies evidence for a request under the pinned roster: every statement in it, and that they
+/// are exactly two approvals by two distinct persons. One denial refuses.
+///
+/// # Errors
+/// The [`DenyReason`] of the first check that fails.
+pub fn verify_evidence(
+    pin: &VerifiedRoster,
+    request: &VerifiedRequest,
+    evidence: &[u8],
+    now: UnixTime,
+) -> Result<TwoPersonApproval, DenyReason> {
+    pin.check_time(now)?;
+    let evidence = Evidence::from_bytes(evidence).map_err(|_| DenyReason::EvidenceMalformed)?;
+    if evidence.request_digest != request.id {
+        return Err(DenyReason::EvidenceOtherRequest);
+    }
+    if !evidence.rosters.is_empty() {
+        return Err(DenyReason::RosterMismatch);
+    }
+    let mut approvals = Vec::new();
+    for signed in &evidence.statements {
+        match verify_statement(pin, request, signed)? {
+            VerifiedAnswer::Approval(approval) => approvals.push(approval),
+            VerifiedAnswer::Denial(_) => return Err(DenyReason::DenialPresent),
+        }
+    }
+    let mut approvals = approvals.into_iter();
+    match (approvals.next(), approvals.next(), approvals.next()) {
+        (Some(first), Some(second), None) => TwoPersonApproval::new(pin, request, first, second),
+        (_, None, _) => Err(DenyReason::TooFewApprovals),
+        // Exactly two are collected; more is not what an honest gateway sends.
+        (_, Some(_), _) => Err(DenyReason::EvidenceMalformed),
+    }
+}
+
+/// Verifies that the session key of this request signed this start.
+///
+/// # Errors
+/// [`DenyReason::EvidenceMalformed`], [`DenyReason::EvidenceOtherRequest`],
+/// [`DenyReason::RequestSignature`].
+pub fn verify_start(request: &ElevationRequest, id: RequestId, start: &SignedStart) -> Result<StartStatement, DenyReason> {
+    let statement = StartStatement::from_bytes(&start.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
+    if statement.grant != id.grant() || statement.boot_id != request.boot_id {
+        return Err(DenyReason::EvidenceOtherRequest);
+    }
+    if !signature::verify(&request.session_key, &Domain::Start.message(&start.statement.0), &start.signature) {
+        return Err(DenyReason::RequestSignature);
+    }
+    Ok(statement)
+}
+
+/// The digest that binds a certificate to evidence.
+#[must_use]
+pub fn evidence_digest(evidence: &[u8]) -> Digest {
+    Evidence::digest_of(evidence)
+}
