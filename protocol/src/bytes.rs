@@ -83,9 +83,7 @@ impl de::Visitor<'_> for TextVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        BASE64URL_NOPAD
-            .decode(text.as_bytes())
-            .map_err(|_| E::custom("not base64url without padding"))
+        BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| E::custom("not base64url without padding"))
     }
 }
 
@@ -110,9 +108,6 @@ impl<const N: usize> Serialize for Fixed<N> {
 impl<'de, const N: usize> Deserialize<'de> for Fixed<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = deserializer.deserialize_str(TextVisitor)?;
-        bytes
-            .try_into()
-            .map(Self)
-            .map_err(|bytes: Vec<u8>| de::Error::invalid_length(bytes.len(), &"another length"))
+        bytes.try_into().map(Self).map_err(|bytes: Vec<u8>| de::Error::invalid_length(bytes.len(), &"another length"))
     }
 }

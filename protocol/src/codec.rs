@@ -47,18 +47,11 @@ pub enum DecodeError {
 ///
 /// # Errors
 /// [`DecodeError::TooLong`] before parsing; [`DecodeError::Malformed`] for everything else.
-pub fn decode<T: DeserializeOwned>(
-    what: &'static str,
-    limit: usize,
-    bytes: &[u8],
-) -> Result<T, DecodeError> {
+pub fn decode<T: DeserializeOwned>(what: &'static str, limit: usize, bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() > limit {
         return Err(DecodeError::TooLong { what, length: bytes.len(), limit });
     }
-    serde_json::from_slice(bytes).map_err(|error| DecodeError::Malformed {
-        what,
-        reason: error.to_string(),
-    })
+    serde_json::from_slice(bytes).map_err(|error| DecodeError::Malformed { what, reason: error.to_string() })
 }
 
 /// Decodes a value that is signed: the bytes must be exactly what [`encode`] makes of the value,

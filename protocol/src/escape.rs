@@ -2,8 +2,6 @@
 //! cursor, reverse a line or hide a word, in a terminal, a log, a page or a table (attacks D1, D2,
 //! D4, L4).
 
-use std::fmt::Write as _;
-
 /// Whether a character is shown as it is: neither control, nor bidirectional, nor invisible, nor a
 /// combining mark (a base letter under forty marks hides its line), nor private or unassigned use.
 #[must_use]
@@ -33,12 +31,11 @@ pub fn visible(bytes: &[u8]) -> String {
                 '\r' => out.push_str("\\r"),
                 '\t' => out.push_str("\\t"),
                 c if is_plain(c) => out.push(c),
-                // Writing to a String cannot fail.
-                c => drop(write!(out, "\\u{{{:x}}}", u32::from(c))),
+                c => out.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
             }
         }
         for byte in chunk.invalid() {
-            drop(write!(out, "\\x{byte:02x}"));
+            out.push_str(&format!("\\x{byte:02x}"));
         }
     }
     out
@@ -49,11 +46,7 @@ pub fn visible(bytes: &[u8]) -> String {
 #[must_use]
 pub fn argument(bytes: &[u8]) -> String {
     let text = visible(bytes);
-    if text.is_empty() || text.contains([' ', '"', '\'']) {
-        format!("\"{}\"", text.replace('"', "\\\""))
-    } else {
-        text
-    }
+    if text.is_empty() || text.contains([' ', '"', '\'']) { format!("\"{}\"", text.replace('"', "\\\"")) } else { text }
 }
 
 /// A command as one line of arguments.

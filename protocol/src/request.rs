@@ -311,10 +311,7 @@ impl ElevationRequest {
     /// The command's words: argv from [`View::command_at`], empty when there are none.
     #[must_use]
     pub fn command(&self) -> &[Arg] {
-        self.view
-            .command_at
-            .and_then(|at| self.argv.get(usize::try_from(at).ok()?..))
-            .unwrap_or_default()
+        self.view.command_at.and_then(|at| self.argv.get(usize::try_from(at).ok()?..)).unwrap_or_default()
     }
 
     fn check(&self) -> Result<(), DecodeError> {

@@ -443,13 +443,13 @@ impl Roster {
                 return unsound("a login has 1 to 255 bytes");
             }
             if let PersonKind::Service(ServiceOwner { owner }) = &person.kind {
-                let owner_is_human =
-                    self.person(owner).is_some_and(|owner| matches!(owner.kind, PersonKind::Human(_)));
+                let owner_is_human = self.person(owner).is_some_and(|owner| matches!(owner.kind, PersonKind::Human(_)));
                 if !owner_is_human || !person.devices.is_empty() {
                     return unsound("a service has a human owner and no devices");
                 }
             }
-            if person.devices.iter().any(|device| !plain_text(&device.label) || device.label.len() > limits::NAME_BYTES) {
+            if person.devices.iter().any(|device| !plain_text(&device.label) || device.label.len() > limits::NAME_BYTES)
+            {
                 return unsound("a device's label is 1 to 100 bytes of plain text");
             }
             let credential_fits =
@@ -460,7 +460,9 @@ impl Roster {
         }
         // D3: a host is known by its enrolled name, in one script that cannot be mistaken.
         let host_name_fits = |host: &Host| {
-            !host.name.is_empty() && host.name.len() <= limits::NAME_BYTES && host.name.bytes().all(|b| b.is_ascii_graphic())
+            !host.name.is_empty()
+                && host.name.len() <= limits::NAME_BYTES
+                && host.name.bytes().all(|b| b.is_ascii_graphic())
         };
         if !self.hosts.iter().all(host_name_fits) {
             return unsound("a host name is 1 to 100 printable ASCII characters");
@@ -673,13 +675,11 @@ pub fn verify_roster_signature(
     digest: &Digest,
     signed: &SignedStatement,
 ) -> Result<PersonId, DenyReason> {
-    let statement =
-        RosterStatement::from_bytes(&signed.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
+    let statement = RosterStatement::from_bytes(&signed.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
     if statement.roster_digest != *digest || statement.roster_version != roster.version {
         return Err(DenyReason::EvidenceOtherRequest);
     }
-    let (person, device) =
-        roster.device_by_credential(&statement.credential_id).ok_or(DenyReason::ApproverUnknown)?;
+    let (person, device) = roster.device_by_credential(&statement.credential_id).ok_or(DenyReason::ApproverUnknown)?;
     if person.id != statement.person || device.id != statement.device_id {
         return Err(DenyReason::ApproverUnknown);
     }
@@ -717,7 +717,9 @@ fn origin_fits(origin: &str, rp_id: &str) -> bool {
         None => (authority, None),
     };
     let port_fits = port.is_none_or(|port| {
-        !port.starts_with('0') && port.parse::<u16>().is_ok_and(|number| number != 443) && port.bytes().all(|b| b.is_ascii_digit())
+        !port.starts_with('0')
+            && port.parse::<u16>().is_ok_and(|number| number != 443)
+            && port.bytes().all(|b| b.is_ascii_digit())
     });
     let below = host.strip_suffix(rp_id).is_some_and(|head| head.is_empty() || head.ends_with('.'));
     rp_id_fits(host) && below && port_fits

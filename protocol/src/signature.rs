@@ -58,8 +58,7 @@ impl SigningKey {
     /// [`KeyError`] when it is not a P-256 private key.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
-        let pair =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).map_err(|_| KeyError)?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).map_err(|_| KeyError)?;
         let public = pair.public_key().as_ref().try_into().map(Fixed).map_err(|_| KeyError)?;
         Ok(Self { pair, public, random })
     }

@@ -144,8 +144,7 @@ pub struct StatementDomains {
 }
 
 /// The tags of approvals and denials.
-pub const APPROVAL_DOMAINS: StatementDomains =
-    StatementDomains { challenge: Domain::Approval, device: Domain::Device };
+pub const APPROVAL_DOMAINS: StatementDomains = StatementDomains { challenge: Domain::Approval, device: Domain::Device };
 /// The tags of roster signatures.
 pub const ROSTER_DOMAINS: StatementDomains =
     StatementDomains { challenge: Domain::RosterApproval, device: Domain::RosterDevice };

@@ -237,8 +237,7 @@ pub fn verify_statement(
     request: &VerifiedRequest,
     signed: &SignedStatement,
 ) -> Result<VerifiedAnswer, DenyReason> {
-    let statement =
-        ApprovalStatement::from_bytes(&signed.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
+    let statement = ApprovalStatement::from_bytes(&signed.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
     if statement.request_digest != request.id {
         return Err(DenyReason::EvidenceOtherRequest);
     }
@@ -409,7 +408,11 @@ pub fn verify_evidence(
 /// # Errors
 /// [`DenyReason::EvidenceMalformed`], [`DenyReason::EvidenceOtherRequest`],
 /// [`DenyReason::RequestSignature`].
-pub fn verify_start(request: &ElevationRequest, id: RequestId, start: &SignedStart) -> Result<StartStatement, DenyReason> {
+pub fn verify_start(
+    request: &ElevationRequest,
+    id: RequestId,
+    start: &SignedStart,
+) -> Result<StartStatement, DenyReason> {
     let statement = StartStatement::from_bytes(&start.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
     if statement.grant != id.grant() || statement.boot_id != request.boot_id {
         return Err(DenyReason::EvidenceOtherRequest);
