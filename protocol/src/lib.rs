@@ -16,6 +16,8 @@ pub mod refusal;
 pub mod request;
 pub mod roster;
 pub mod signature;
+#[cfg(feature = "softphone")]
+pub mod softphone;
 pub mod statement;
 pub mod verify;
 pub mod webauthn;

@@ -92,7 +92,7 @@ pub fn verify_assertion(
         return Err(DenyReason::AssertionChallenge);
     }
     // Steps 13–15.
-    let origin_known = roster.origins.iter().any(|origin| *origin == client_data.origin);
+    let origin_known = roster.origins.contains(&client_data.origin);
     if !origin_known || client_data.cross_origin || client_data.top_origin.is_some() {
         return Err(DenyReason::AssertionOrigin);
     }
