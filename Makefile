@@ -1,0 +1,58 @@
+# Twinlock: `make` alone lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# What the demo reads from its caller.
+export SHELL_ME PHONES ORIGIN TLS_CERT TLS_KEY SUMMARY
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+		awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+.PHONY: deps
+deps: ## install what the other targets need (Debian packages, tools under target/)
+	@tests/scripts/deps.sh
+
+.PHONY: build
+build: ## the daemon, the command line (dev) and the PAM module (release, built alone)
+	cargo build --locked -p twinlock-gatewayd --bins
+	cargo build --locked --release -p pam-twinlock --target-dir $(TARGET)/module
+
+.PHONY: check
+check: lint ## format, clippy, page types, documentation
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --quiet
+
+.PHONY: lint
+lint: ## format and clippy, warnings denied; the page's types
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@tests/scripts/page-check
+
+.PHONY: test
+test: deps build ## everything that is a test, end to end included (as root)
+	@tests/scripts/page-check
+	@tests/scripts/run-tests
+
+.PHONY: e2e
+e2e: deps build ## the end-to-end tests alone; one of them by NAME=part_of_its_name
+	@tests/scripts/run-tests -p twinlock-tests $(NAME)
+
+.PHONY: demo
+demo: deps build ## a whole elevation, seen; SHELL_ME=1, PHONES=real ORIGIN= TLS_CERT= TLS_KEY=, SUMMARY=file.json
+	cargo build --locked -p twinlock-tests --bin twinlock-demo
+	@$(TARGET)/debug/twinlock-demo
+
+.PHONY: screens
+screens: deps build ## every picture of terminal and page, into docs/screens
+	cargo build --locked -p twinlock-tests --bin twinlock-screens
+	@$(TARGET)/debug/twinlock-screens docs/screens
+
+.PHONY: bench
+bench: deps build ## what an elevation costs, with the floors that fail a build
+	cargo build --locked -p twinlock-tests --bin twinlock-bench
+	@$(TARGET)/debug/twinlock-bench
+
+.PHONY: catalogue
+catalogue: ## attack id, its test, its positive control; fails when a control is missing
+	@tests/scripts/catalogue
