@@ -1,0 +1,310 @@
+//! The vectors under `docs/vectors`: one file per case with its expected outcome. Rust checks them
+//! here, the page's script checks the same files with its own code. `make bless` (which sets
+//! `TWINLOCK_BLESS=1`) makes new ones; keys and nonces are random, so every blessing changes them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use twinlock_protocol::escape;
+use twinlock_protocol::evidence::SignedRequest;
+use twinlock_protocol::ids::{RequestId, TerminalCode, Ticket};
+use twinlock_protocol::request::{Arg, ElevationRequest, Mode, StdinKind};
+use twinlock_protocol::roster::{RosterEnvelope, VerifiedRoster};
+use twinlock_protocol::softphone::{Fixture, evidence};
+use twinlock_protocol::statement::{APPROVAL_DOMAINS, ApprovalStatement, Channel, Decision, SignedStatement};
+use twinlock_protocol::verify::{evidence_digest, verify_evidence, verify_request};
+use twinlock_protocol::{Bytes, Digest, Fixed, UnixTime};
+
+/// A case of evidence: who pins what, what was asked, what was said, and what must come of it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EvidenceCase {
+    what: String,
+    now: UnixTime,
+    pin: Digest,
+    roster: RosterEnvelope,
+    signed_request: SignedRequest,
+    request_id: RequestId,
+    evidence: Bytes,
+    evidence_digest: Digest,
+    /// `granted`, or the name of the refusal.
+    outcome: String,
+    ttl_s: Option<u32>,
+}
+
+/// A case of one statement: its fields, and every byte string made from them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatementCase {
+    what: String,
+    fields: ApprovalStatement,
+    bytes: Bytes,
+    challenge: Digest,
+    device_message: Bytes,
+    signed: SignedStatement,
+    credential_key: Fixed<65>,
+    device_key: Fixed<65>,
+    origin: String,
+    rp_id: String,
+}
+
+/// A case of one request: bytes, digest, and the parts that people read.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequestCase {
+    what: String,
+    bytes: Bytes,
+    /// The digest, or none when the bytes must be refused.
+    request_id: Option<RequestId>,
+    command: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EscapeCase {
+    bytes: Bytes,
+    visible: String,
+    argument: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SmallDigests {
+    ticket: Ticket,
+    ticket_hash: Digest,
+    code: String,
+    code_salt: Fixed<16>,
+    code_hash: Digest,
+}
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors").join(name)
+}
+
+/// Reads a vector file, or makes it anew when blessing.
+fn vector<T: Serialize + for<'de> Deserialize<'de>>(name: &str, make: impl FnOnce() -> T) -> T {
+    if std::env::var_os("TWINLOCK_BLESS").is_some() {
+        let mut text = serde_json::to_string_pretty(&make()).unwrap();
+        text.push('\n');
+        std::fs::write(path(name), text).unwrap();
+    }
+    let text = std::fs::read(path(name)).unwrap_or_else(|error| panic!("{name}: {error}; run make bless"));
+    serde_json::from_slice(&text).unwrap()
+}
+
+fn evidence_case(
+    what: &str,
+    outcome: &str,
+    statements: &[(&str, Decision)],
+    flaw: fn(&mut SignedStatement),
+) -> EvidenceCase {
+    let fixture = Fixture::new(b"a CA", NOW);
+    let (roster, verified) = fixture.seal();
+    let (request, _) = fixture.verified_request(&verified);
+    let mut statements: Vec<SignedStatement> = statements
+        .iter()
+        .map(|(person, decision)| fixture.phone(person).answer(&verified, request.id(), *decision))
+        .collect();
+    statements.first_mut().into_iter().for_each(flaw);
+    let bytes = evidence(request.id(), statements).to_bytes();
+    EvidenceCase {
+        what: what.into(),
+        now: NOW,
+        pin: roster.digest,
+        roster,
+        signed_request: request.signed().clone(),
+        request_id: request.id(),
+        evidence_digest: evidence_digest(&bytes),
+        evidence: Bytes(bytes),
+        outcome: outcome.into(),
+        ttl_s: (outcome == "granted").then_some(900),
+    }
+}
+
+fn check_evidence(name: &str, make: impl FnOnce() -> EvidenceCase) {
+    let case: EvidenceCase = vector(name, make);
+    let roster = VerifiedRoster::genesis(&case.roster, &case.pin).expect("the vector's roster verifies");
+    let request = verify_request(&roster, &case.signed_request, case.now).expect("the vector's request verifies");
+    assert_eq!(request.id(), case.request_id, "{}", case.what);
+    assert_eq!(evidence_digest(&case.evidence.0), case.evidence_digest, "{}", case.what);
+    match verify_evidence(&roster, &request, &case.evidence.0, case.now) {
+        Ok(granted) => {
+            assert_eq!((case.outcome.as_str(), case.ttl_s), ("granted", Some(granted.ttl_s())), "{}", case.what)
+        }
+        Err(reason) => assert_eq!(case.outcome, reason.row().name, "{}", case.what),
+    }
+}
+
+#[test]
+fn evidence_vectors_come_to_their_outcomes() {
+    use Decision::{Approve, Deny};
+    let two = [("bob", Approve), ("carol", Approve)];
+    check_evidence("evidence-granted.json", || evidence_case("two persons approve", "granted", &two, |_| {}));
+    check_evidence("evidence-one-person.json", || {
+        evidence_case("one person approves twice", "same-person", &[("bob", Approve), ("bob", Approve)], |_| {})
+    });
+    check_evidence("evidence-denied.json", || {
+        evidence_case("one approves, one denies", "denial-present", &[("bob", Approve), ("carol", Deny)], |_| {})
+    });
+    check_evidence("evidence-device-signature.json", || {
+        evidence_case("the first device signature is missing", "device-signature", &two, |s| s.device_signature = None)
+    });
+    check_evidence("evidence-flipped.json", || {
+        evidence_case("the first assertion's signature is changed", "assertion-signature", &two, |s| {
+            let last = s.assertion.signature.0.len() - 1;
+            s.assertion.signature.0[last] ^= 1;
+        })
+    });
+}
+
+#[test]
+fn statement_vectors_give_their_bytes_challenge_and_device_message() {
+    for (name, what, decision) in [
+        ("statement-approve.json", "an approval by ticket", Decision::Approve),
+        ("statement-deny.json", "a denial with a reason in the approver's words", Decision::Deny),
+    ] {
+        let case: StatementCase = vector(name, || {
+            let fixture = Fixture::new(b"a CA", NOW);
+            let (_, verified) = fixture.seal();
+            let (request, _) = fixture.verified_request(&verified);
+            let bob = fixture.phone("bob");
+            let mut fields = bob.statement(request.id(), decision);
+            match decision {
+                Decision::Approve => fields.channel = Channel::Ticket(Ticket::from_random(&[7; 16]).hash()),
+                Decision::Deny => {
+                    fields.deny_reason = Some("not now, \"nginx\" is \\ fine\n\u{1}\u{7f}Grüße 日本 \u{2028}".into())
+                }
+            }
+            let bytes = fields.to_bytes();
+            StatementCase {
+                what: what.into(),
+                challenge: APPROVAL_DOMAINS.challenge(&bytes),
+                device_message: Bytes(APPROVAL_DOMAINS.device_message(&bytes)),
+                signed: bob.sign(&verified, APPROVAL_DOMAINS, &bytes),
+                bytes: Bytes(bytes),
+                fields,
+                credential_key: bob.device.credential_key,
+                device_key: bob.device.device_key.unwrap(),
+                origin: verified.origins[0].clone(),
+                rp_id: verified.rp_id.clone(),
+            }
+        });
+        assert_eq!(case.fields.to_bytes(), case.bytes.0);
+        assert_eq!(ApprovalStatement::from_bytes(&case.bytes.0).unwrap(), case.fields);
+        assert_eq!(APPROVAL_DOMAINS.challenge(&case.bytes.0), case.challenge);
+        assert_eq!(APPROVAL_DOMAINS.device_message(&case.bytes.0), case.device_message.0);
+        let device_signature = case.signed.device_signature.unwrap();
+        assert!(twinlock_protocol::signature::verify(&case.device_key, &case.device_message.0, &device_signature));
+    }
+}
+
+#[test]
+fn request_vectors_give_their_digests_or_are_refused() {
+    let base = || Fixture::new(b"a CA", NOW).request().0;
+    let cases: Vec<RequestCase> = vector("requests.json", || {
+        let plain = base();
+        let mut shell = base();
+        shell.view.mode = Mode::Shell;
+        shell.view.command_at = None;
+        shell.view.open_ended = true;
+        shell.view.shell = Some("/bin/bash".into());
+        shell.argv = vec!["sudo".into(), "-s".into()];
+        shell.stdin = StdinKind::Piped;
+        let mut raw = base();
+        raw.argv = vec!["sudo".into(), "rm".into(), Arg(b"\xff\xfe".to_vec()), "a b\n\u{202e}".into()];
+        let mut cases: Vec<RequestCase> =
+            [("a command", plain.clone()), ("a shell, input piped", shell), ("argument that is not UTF-8", raw)]
+                .into_iter()
+                .map(|(what, request)| {
+                    let bytes = request.to_bytes();
+                    RequestCase {
+                        what: what.into(),
+                        request_id: Some(ElevationRequest::id_of(&bytes)),
+                        command: request.command().iter().map(|arg| escape::argument(&arg.0)).collect(),
+                        bytes: Bytes(bytes),
+                    }
+                })
+                .collect();
+        let text = String::from_utf8(plain.to_bytes()).unwrap();
+        for (what, bytes) in [
+            ("a field twice", text.replacen("\"version\":1", "\"version\":1,\"version\":1", 1)),
+            ("an unknown field", text.replacen("\"version\":1", "\"version\":1,\"colour\":\"red\"", 1)),
+            ("white space", text.replacen(':', ": ", 1)),
+            ("bytes after the value", format!("{text}\n")),
+            ("another version", text.replacen("\"version\":1", "\"version\":2", 1)),
+        ] {
+            cases.push(RequestCase {
+                what: what.into(),
+                bytes: Bytes(bytes.into_bytes()),
+                request_id: None,
+                command: vec![],
+            });
+        }
+        cases
+    });
+    assert!(cases.len() >= 8);
+    for case in cases {
+        match (ElevationRequest::from_bytes(&case.bytes.0), case.request_id) {
+            (Ok(request), Some(id)) => {
+                assert_eq!(ElevationRequest::id_of(&case.bytes.0), id, "{}", case.what);
+                let command: Vec<String> = request.command().iter().map(|arg| escape::argument(&arg.0)).collect();
+                assert_eq!(command, case.command, "{}", case.what);
+            }
+            (Err(_), None) => {}
+            (read, _) => panic!("{}: {read:?}", case.what),
+        }
+    }
+}
+
+#[test]
+fn escape_vectors_are_made_visible_alike() {
+    let cases: Vec<EscapeCase> = vector("escape.json", || {
+        let texts: [&[u8]; 12] = [
+            b"nginx",
+            b"",
+            b"a b",
+            b"a\tb\r\nc",
+            b"\x1b]0;title\x07",
+            b"say \"hi\"",
+            b"back\\slash",
+            "\u{202e}txt.exe".as_bytes(),
+            "zero\u{200b}width".as_bytes(),
+            "e\u{301}".as_bytes(),
+            "Grüße 日本 👍".as_bytes(),
+            b"\xff\xfe ok \xc3",
+        ];
+        texts
+            .into_iter()
+            .map(|bytes| EscapeCase {
+                bytes: bytes.into(),
+                visible: escape::visible(bytes),
+                argument: escape::argument(bytes),
+            })
+            .collect()
+    });
+    for case in cases {
+        assert_eq!(escape::visible(&case.bytes.0), case.visible);
+        assert_eq!(escape::argument(&case.bytes.0), case.argument);
+    }
+}
+
+#[test]
+fn ticket_and_code_vectors_hash_alike() {
+    let case: SmallDigests = vector("digests.json", || {
+        let ticket = Ticket::from_random(&[42; 16]);
+        let salt = Fixed([9; 16]);
+        SmallDigests {
+            ticket_hash: ticket.hash(),
+            ticket,
+            code: "418302".into(),
+            code_salt: salt,
+            code_hash: TerminalCode::new("418302").unwrap().commitment(&salt),
+        }
+    });
+    assert_eq!(case.ticket.hash(), case.ticket_hash);
+    assert_eq!(TerminalCode::new(&case.code).unwrap().commitment(&case.code_salt), case.code_hash);
+}
