@@ -15,30 +15,23 @@ const HASH: &str = "$6$twinlock$A7C8p4HjbLajc9mqzKtkgShJFuG2tXB6OYk9BpGuIOSvQQ8b
 pub const HOST: &str = "web01";
 
 /// Login name and uid (the gid is the same) of the people.
-pub const PEOPLE: &[(&str, u32)] = &[
-    ("alice", 1001),
-    ("bob", 1002),
-    ("carol", 1003),
-    ("dave", 1004),
-    ("mallory", 1005),
-];
+pub const PEOPLE: &[(&str, u32)] =
+    &[("alice", 1001), ("bob", 1002), ("carol", 1003), ("dave", 1004), ("mallory", 1005)];
 /// The group that may read the roster.
 pub const GROUP: (&str, u32) = ("twinlock", 770);
 /// Name and uid of the system users.
-pub const SERVICES: &[(&str, u32)] = &[
-    ("twinlock-agent", 771),
-    ("twinlock-reaper", 772),
-    ("twinlock-gateway", 773),
-];
+pub const SERVICES: &[(&str, u32)] = &[("twinlock-agent", 771), ("twinlock-reaper", 772), ("twinlock-gateway", 773)];
 
 /// PAM services that a bed wires.
 pub const WIRED: &[&str] = &["sudo", "sudo-i", "su", "su-l"];
 
 const SUDO: &str = "session required pam_limits.so\n@include common-auth\n@include common-account\n@include common-session-noninteractive\n";
-const SUDO_I: &str = "session required pam_limits.so\n@include common-auth\n@include common-account\n@include common-session\n";
+const SUDO_I: &str =
+    "session required pam_limits.so\n@include common-auth\n@include common-account\n@include common-session\n";
 const SU: &str = "auth sufficient pam_rootok.so\nsession required pam_env.so readenv=1\nsession required pam_env.so readenv=1 envfile=/etc/default/locale\nsession optional pam_mail.so nopen\nsession required pam_limits.so\n@include common-auth\n@include common-account\n@include common-session\n";
 const SU_L: &str = "auth include su\naccount include su\npassword include su\nsession optional pam_keyinit.so force revoke\nsession include su\n";
-const AUTH: &str = "auth [success=1 default=ignore] pam_unix.so nullok\nauth requisite pam_deny.so\nauth required pam_permit.so\n";
+const AUTH: &str =
+    "auth [success=1 default=ignore] pam_unix.so nullok\nauth requisite pam_deny.so\nauth required pam_permit.so\n";
 const ACCOUNT: &str = "account [success=1 new_authtok_reqd=done default=ignore] pam_unix.so\naccount requisite pam_deny.so\naccount required pam_permit.so\n";
 const SESSION: &str = "session [default=1] pam_permit.so\nsession requisite pam_deny.so\nsession required pam_permit.so\nsession required pam_unix.so\n";
 const CHANGE: &str = "password [success=1 default=ignore] pam_unix.so obscure yescrypt\npassword requisite pam_deny.so\npassword required pam_permit.so\n";
@@ -52,10 +45,7 @@ type Result<T> = std::result::Result<T, String>;
 pub(crate) fn write() -> Result<()> {
     put("/proc/sys/kernel/hostname", HOST)?;
     put("/etc/hostname", &format!("{HOST}\n"))?;
-    put(
-        "/etc/hosts",
-        &format!("127.0.0.1 localhost\n127.0.1.1 {HOST}\n::1 localhost\n"),
-    )?;
+    put("/etc/hosts", &format!("127.0.0.1 localhost\n127.0.1.1 {HOST}\n::1 localhost\n"))?;
     put(
         "/etc/nsswitch.conf",
         "passwd: files\ngroup: files\nshadow: files\ngshadow: files\nhosts: files\nservices: files\nprotocols: files\n",
@@ -97,27 +87,17 @@ fn users() -> Result<()> {
     let mut group = without_ours("/etc/group")?;
     let mut shadow = without_ours("/etc/shadow")?;
     let mut gshadow = without_ours("/etc/gshadow").unwrap_or_default();
-    shadow = shadow
-        .lines()
-        .filter(|l| !l.starts_with("root:"))
-        .fold(String::new(), add_line);
+    shadow = shadow.lines().filter(|l| !l.starts_with("root:")).fold(String::new(), add_line);
     shadow.push_str(&format!("root:{HASH}:19700:0:99999:7:::\n"));
     let members: Vec<_> = SERVICES.iter().take(2).map(|(name, _)| *name).collect();
-    group.push_str(&format!(
-        "{}:x:{}:{}\n",
-        GROUP.0,
-        GROUP.1,
-        members.join(",")
-    ));
+    group.push_str(&format!("{}:x:{}:{}\n", GROUP.0, GROUP.1, members.join(",")));
     gshadow.push_str(&format!("{}:!::{}\n", GROUP.0, members.join(",")));
     for (name, id) in PEOPLE {
         passwd.push_str(&format!("{name}:x:{id}:{id}::/home/{name}:/bin/bash\n"));
         shadow.push_str(&format!("{name}:{HASH}:19700:0:99999:7:::\n"));
     }
     for (name, id) in SERVICES {
-        passwd.push_str(&format!(
-            "{name}:x:{id}:{id}::/nonexistent:/usr/sbin/nologin\n"
-        ));
+        passwd.push_str(&format!("{name}:x:{id}:{id}::/nonexistent:/usr/sbin/nologin\n"));
         shadow.push_str(&format!("{name}:!*:19700::::::\n"));
     }
     for (name, id) in PEOPLE.iter().chain(SERVICES) {
@@ -160,9 +140,7 @@ fn add_line(mut text: String, line: &str) -> String {
 }
 
 fn loopback_up() -> Result<()> {
-    let done = std::process::Command::new("ip")
-        .args(["link", "set", "lo", "up"])
-        .status();
+    let done = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
     match done {
         Ok(status) if status.success() => Ok(()),
         other => Err(format!("ip link set lo up: {other:?} (package iproute2)")),

@@ -42,10 +42,7 @@ impl Bed {
     pub(crate) fn inside(name: &str) -> Bed {
         let log = Arc::new(Mutex::new(Vec::new()));
         listen_to_log(Arc::clone(&log));
-        let bed = Bed {
-            name: name.to_owned(),
-            log,
-        };
+        let bed = Bed { name: name.to_owned(), log };
         bed.wire(&Tail::Twinlock);
         bed
     }
@@ -74,10 +71,7 @@ impl Bed {
         };
         // su-l includes su, lines of ours and all: a second pair would ask twice.
         let tail = if service == "su-l" { "" } else { &tail };
-        self.write(
-            format!("/etc/pam.d/{service}"),
-            format!("{}{tail}", accounts::stock(service)),
-        );
+        self.write(format!("/etc/pam.d/{service}"), format!("{}{tail}", accounts::stock(service)));
     }
 
     /// Replaces sudoers: Debian's Defaults, root and alice, then `extra`.
@@ -89,11 +83,9 @@ impl Bed {
     pub fn write(&self, path: impl AsRef<Path>, text: impl AsRef<[u8]>) {
         let path = path.as_ref();
         let dir = path.parent().expect("a file has a directory");
-        fs::create_dir_all(dir)
-            .and_then(|()| fs::write(path, text))
-            .unwrap_or_else(|e| {
-                panic!("{}: {e}", path.display());
-            });
+        fs::create_dir_all(dir).and_then(|()| fs::write(path, text)).unwrap_or_else(|e| {
+            panic!("{}: {e}", path.display());
+        });
     }
 
     /// Copies a program or module to its place in the bed, owned by root.
@@ -104,8 +96,7 @@ impl Bed {
         }
         // A fresh file: a setuid bit or a running copy of the old one must not survive.
         let _ = fs::remove_file(to);
-        fs::copy(from, to)
-            .unwrap_or_else(|e| panic!("{} to {}: {e}", from.display(), to.display()));
+        fs::copy(from, to).unwrap_or_else(|e| panic!("{} to {}: {e}", from.display(), to.display()));
         std::os::unix::fs::chown(to, Some(0), Some(0)).expect("root owns what is installed");
         fs::set_permissions(to, fs::Permissions::from_mode(mode)).expect("its mode");
     }
@@ -149,9 +140,7 @@ impl Bed {
 
     /// A directory for pictures and the like, outside the bed: it stays afterwards.
     pub fn out_dir(&self) -> PathBuf {
-        let dir = crate::world::target_dir()
-            .join("test-out")
-            .join(self.name.replace("::", "."));
+        let dir = crate::world::target_dir().join("test-out").join(self.name.replace("::", "."));
         make_dir(&dir, 0o755).expect("the directory for results");
         dir
     }
@@ -168,9 +157,7 @@ fn listen_to_log(log: Arc<Mutex<Vec<String>>>) {
         let mut buffer = vec![0; 65536];
         while let Ok(n) = socket.recv(&mut buffer) {
             let text = String::from_utf8_lossy(&buffer[..n]);
-            log.lock()
-                .unwrap()
-                .push(text.trim_end_matches(['\n', '\0']).to_owned());
+            log.lock().unwrap().push(text.trim_end_matches(['\n', '\0']).to_owned());
         }
     });
 }

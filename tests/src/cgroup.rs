@@ -35,8 +35,7 @@ pub(crate) fn enter(name: &str) -> Result<Tree> {
     let aside = Path::new("/run/.cgroup");
     fs::create_dir_all(aside).map_err(|e| e.to_string())?;
     let all = MsFlags::empty();
-    mount(Some("cgroup2"), aside, Some("cgroup2"), all, None::<&str>)
-        .map_err(|e| format!("mounting cgroup2: {e}"))?;
+    mount(Some("cgroup2"), aside, Some("cgroup2"), all, None::<&str>).map_err(|e| format!("mounting cgroup2: {e}"))?;
     let home = open_procs(&aside.join(own_cgroup()?.trim_start_matches('/')))?;
     let dir = aside.join(name);
     fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
@@ -45,14 +44,8 @@ pub(crate) fn enter(name: &str) -> Result<Tree> {
     unshare(CloneFlags::CLONE_NEWCGROUP).map_err(|e| format!("cgroup namespace: {e}"))?;
     umount2(aside, MntFlags::MNT_DETACH).map_err(|e| e.to_string())?;
     fs::remove_dir(aside).map_err(|e| e.to_string())?;
-    mount(
-        Some("cgroup2"),
-        "/sys/fs/cgroup",
-        Some("cgroup2"),
-        all,
-        None::<&str>,
-    )
-    .map_err(|e| format!("mounting the bed's cgroup2: {e}"))?;
+    mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), all, None::<&str>)
+        .map_err(|e| format!("mounting the bed's cgroup2: {e}"))?;
     // As on a real host, processes live in leaves: the tests in one, daemons in others.
     let tests = Path::new("/sys/fs/cgroup/tests.scope");
     fs::create_dir(tests).map_err(|e| e.to_string())?;
@@ -72,24 +65,18 @@ impl Tree {
 
 fn open_procs(dir: &Path) -> Result<File> {
     let path = dir.join("cgroup.procs");
-    File::options()
-        .write(true)
-        .open(&path)
-        .map_err(|e| format!("{}: {e}", path.display()))
+    File::options().write(true).open(&path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 fn move_self(procs: &File) -> Result<()> {
     let mut procs = procs;
-    procs
-        .write_all(b"0")
-        .map_err(|e| format!("moving into a cgroup: {e}"))
+    procs.write_all(b"0").map_err(|e| format!("moving into a cgroup: {e}"))
 }
 
 fn own_cgroup() -> Result<String> {
     let text = fs::read_to_string("/proc/self/cgroup").map_err(|e| e.to_string())?;
     let line = text.lines().find_map(|l| l.strip_prefix("0::"));
-    line.map(str::to_owned)
-        .ok_or_else(|| "this kernel has no cgroup2".to_owned())
+    line.map(str::to_owned).ok_or_else(|| "this kernel has no cgroup2".to_owned())
 }
 
 /// Where this process sees a cgroup2 hierarchy: mount points of type cgroup2.
@@ -129,9 +116,7 @@ pub(crate) fn sweep() {
     for root in visible() {
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let owner = name
-                .to_str()
-                .and_then(|n| n.strip_prefix(PREFIX)?.split('-').next());
+            let owner = name.to_str().and_then(|n| n.strip_prefix(PREFIX)?.split('-').next());
             let Some(owner) = owner.and_then(|o| o.parse::<u32>().ok()) else {
                 continue;
             };

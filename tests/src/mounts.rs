@@ -37,10 +37,7 @@ pub fn make(kept: &[PathBuf]) -> Result<()> {
         bind(&aside, &place)?;
     }
     devices(stash)?;
-    say(
-        "mount /sys",
-        mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NONE),
-    )?;
+    say("mount /sys", mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NONE))?;
     // A second tmpfs over /run hides the stash: nothing in the bed can reach it.
     tmpfs("/run", 0o755)?;
     make_dir(Path::new("/run/lock"), 0o1777)?;
@@ -71,24 +68,11 @@ fn stash_kept(kept: &[PathBuf], stash: &Path) -> Result<Vec<(PathBuf, PathBuf)>>
 
 fn overlay(dir: &str, stash: &Path) -> Result<()> {
     let name = dir.trim_start_matches('/');
-    let (upper, work) = (
-        stash.join(format!("{name}.up")),
-        stash.join(format!("{name}.work")),
-    );
+    let (upper, work) = (stash.join(format!("{name}.up")), stash.join(format!("{name}.work")));
     make_dir(&upper, 0o755)?;
     make_dir(&work, 0o755)?;
-    let data = format!(
-        "lowerdir={dir},upperdir={},workdir={}",
-        upper.display(),
-        work.display()
-    );
-    let done = mount(
-        Some("overlay"),
-        dir,
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(data.as_str()),
-    );
+    let data = format!("lowerdir={dir},upperdir={},workdir={}", upper.display(), work.display());
+    let done = mount(Some("overlay"), dir, Some("overlay"), MsFlags::empty(), Some(data.as_str()));
     say(&format!("overlay on {dir}"), done)
 }
 
@@ -96,13 +80,7 @@ fn overlay(dir: &str, stash: &Path) -> Result<()> {
 fn devices(stash: &Path) -> Result<()> {
     let dev = stash.join("dev");
     make_dir(&dev, 0o755)?;
-    let done = mount(
-        Some("dev"),
-        &dev,
-        Some("tmpfs"),
-        MsFlags::MS_NOSUID,
-        Some("mode=755"),
-    );
+    let done = mount(Some("dev"), &dev, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755"));
     say("tmpfs for /dev", done)?;
     for node in NODES {
         let place = dev.join(node);
@@ -112,23 +90,11 @@ fn devices(stash: &Path) -> Result<()> {
     make_dir(&dev.join("shm"), 0o1777)?;
     let shm = dev.join("shm");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    say(
-        "/dev/shm",
-        mount(Some("shm"), &shm, Some("tmpfs"), flags, Some("mode=1777")),
-    )?;
+    say("/dev/shm", mount(Some("shm"), &shm, Some("tmpfs"), flags, Some("mode=1777")))?;
     make_dir(&dev.join("pts"), 0o755)?;
     let options = Some("newinstance,gid=5,mode=620,ptmxmode=666");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    say(
-        "/dev/pts",
-        mount(
-            Some("devpts"),
-            &dev.join("pts"),
-            Some("devpts"),
-            flags,
-            options,
-        ),
-    )?;
+    say("/dev/pts", mount(Some("devpts"), &dev.join("pts"), Some("devpts"), flags, options))?;
     for (link, to) in [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),
@@ -138,19 +104,12 @@ fn devices(stash: &Path) -> Result<()> {
     ] {
         symlink(to, dev.join(link)).map_err(on(&dev.join(link)))?;
     }
-    say(
-        "moving /dev",
-        mount(Some(&dev), "/dev", NONE, MsFlags::MS_MOVE, NONE),
-    )
+    say("moving /dev", mount(Some(&dev), "/dev", NONE, MsFlags::MS_MOVE, NONE))
 }
 
 /// Nothing of a Twinlock installed on the host, or of its sudo's memory, shows through.
 fn clean_state() -> Result<()> {
-    for gone in [
-        "/etc/twinlock",
-        "/var/lib/twinlock",
-        "/var/lib/twinlock-gateway",
-    ] {
+    for gone in ["/etc/twinlock", "/var/lib/twinlock", "/var/lib/twinlock-gateway"] {
         let _ = fs::remove_dir_all(gone);
     }
     let _ = fs::remove_dir_all("/var/lib/sudo");
@@ -163,24 +122,12 @@ fn clean_state() -> Result<()> {
 fn tmpfs(dir: &str, mode: u32) -> Result<()> {
     let options = format!("mode={mode:o}");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    say(
-        dir,
-        mount(
-            Some("tmpfs"),
-            dir,
-            Some("tmpfs"),
-            flags,
-            Some(options.as_str()),
-        ),
-    )
+    say(dir, mount(Some("tmpfs"), dir, Some("tmpfs"), flags, Some(options.as_str())))
 }
 
 fn bind(from: &Path, to: &Path) -> Result<()> {
     let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-    say(
-        &format!("bind {}", from.display()),
-        mount(Some(from), to, NONE, flags, NONE),
-    )
+    say(&format!("bind {}", from.display()), mount(Some(from), to, NONE, flags, NONE))
 }
 
 /// Makes one directory and sets its mode whatever the umask is.

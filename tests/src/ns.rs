@@ -122,10 +122,7 @@ pub fn enter(entry: &Entry, body: impl FnOnce(&mut Bed)) -> Result<(), String> {
 /// Printed by the inner run after the body returned. Without it the run counts as
 /// failed: a filter that matches no test ends with status 0 as well.
 fn done_line() -> String {
-    format!(
-        "twinlock-bed: finished {}",
-        std::env::var(TOKEN).unwrap_or_default()
-    )
+    format!("twinlock-bed: finished {}", std::env::var(TOKEN).unwrap_or_default())
 }
 
 fn outer(entry: &Entry) -> Result<(), String> {
@@ -146,24 +143,13 @@ fn outer(entry: &Entry) -> Result<(), String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut command = Command::new("unshare");
     command
-        .args([
-            "--fork",
-            "--pid",
-            "--mount",
-            "--net",
-            "--ipc",
-            "--uts",
-            "--kill-child",
-        ])
+        .args(["--fork", "--pid", "--mount", "--net", "--ipc", "--uts", "--kill-child"])
         .args(["--mount-proc", "--propagation", "private", "--"])
         .arg(exe)
         .args(&entry.args)
         .env_clear()
         .envs(std::env::vars_os().filter(|(k, _)| PASSED_ON.iter().any(|p| k == *p)))
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/root")
         .env("SHELL", "/bin/bash")
         .env("TERM", "xterm-256color")
@@ -177,10 +163,7 @@ fn outer(entry: &Entry) -> Result<(), String> {
         relay(command, entry.limit, &expected)
     } else {
         // An interactive program speaks for itself: its status is its word.
-        command
-            .status()
-            .map_err(|e| format!("unshare: {e}"))
-            .map(|status| (status, true))
+        command.status().map_err(|e| format!("unshare: {e}")).map(|status| (status, true))
     };
     cgroup::remove(&bed);
     match result? {
@@ -193,11 +176,7 @@ fn outer(entry: &Entry) -> Result<(), String> {
 }
 
 /// Passes the output on line by line, kills at the limit, tells whether `expected` came.
-fn relay(
-    mut command: Command,
-    limit: Option<Duration>,
-    expected: &str,
-) -> Result<(ExitStatus, bool), String> {
+fn relay(mut command: Command, limit: Option<Duration>, expected: &str) -> Result<(ExitStatus, bool), String> {
     let (reader, writer) = std::io::pipe().map_err(|e| e.to_string())?;
     let err = writer.try_clone().map_err(|e| e.to_string())?;
     let mut child = command
@@ -227,13 +206,9 @@ fn relay(
         }
     }
     let status = child.wait().map_err(|e| e.to_string())?;
-    pump.join()
-        .map_err(|_| "the output reader panicked".to_owned())?;
+    pump.join().map_err(|_| "the output reader panicked".to_owned())?;
     if late {
-        return Err(format!(
-            "still running after {:?}; killed",
-            limit.unwrap_or_default()
-        ));
+        return Err(format!("still running after {:?}; killed", limit.unwrap_or_default()));
     }
     Ok((status, finished))
 }
@@ -243,10 +218,7 @@ fn pump(reader: impl Read, tx: &std::sync::mpsc::Sender<String>) {
     let mut line = Vec::new();
     while let Ok(1..) = reader.read_until(b'\n', &mut line) {
         let text = String::from_utf8_lossy(&line);
-        if tx
-            .send(text.trim_end_matches(['\n', '\r']).to_owned())
-            .is_err()
-        {
+        if tx.send(text.trim_end_matches(['\n', '\r']).to_owned()).is_err() {
             return;
         }
         line.clear();

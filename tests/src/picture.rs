@@ -29,15 +29,9 @@ pub struct Theme {
 
 impl Theme {
     /// Light letters on a dark ground.
-    pub const DARK: Theme = Theme {
-        foreground: [220, 223, 228],
-        background: [24, 26, 31],
-    };
+    pub const DARK: Theme = Theme { foreground: [220, 223, 228], background: [24, 26, 31] };
     /// Dark letters on a white ground.
-    pub const LIGHT: Theme = Theme {
-        foreground: [30, 30, 30],
-        background: [255, 255, 255],
-    };
+    pub const LIGHT: Theme = Theme { foreground: [30, 30, 30], background: [255, 255, 255] };
 }
 
 /// A picture, three bytes per pixel.
@@ -74,22 +68,16 @@ impl Picture {
         }
         let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let size = |n: usize| u32::try_from(n).expect("a picture's side");
-        let mut encoder =
-            png::Encoder::new(BufWriter::new(file), size(self.width), size(self.height));
+        let mut encoder = png::Encoder::new(BufWriter::new(file), size(self.width), size(self.height));
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         let mut writer = encoder.write_header().expect("the picture's header");
-        writer
-            .write_image_data(&self.rgb)
-            .expect("the picture's pixels");
+        writer.write_image_data(&self.rgb).expect("the picture's pixels");
     }
 
     /// Saves it to a temporary place and scans it.
     pub fn scan(&self) -> Vec<String> {
-        let file = tempfile::Builder::new()
-            .suffix(".png")
-            .tempfile()
-            .expect("a temporary file");
+        let file = tempfile::Builder::new().suffix(".png").tempfile().expect("a temporary file");
         self.save(file.path());
         scan(file.path())
     }
@@ -141,10 +129,7 @@ impl Picture {
         };
         let corner = outline.px_bounds().min;
         outline.draw(|dx, dy, cover| {
-            let (px, py) = (
-                corner.x as i64 + i64::from(dx),
-                corner.y as i64 + i64::from(dy),
-            );
+            let (px, py) = (corner.x as i64 + i64::from(dx), corner.y as i64 + i64::from(dy));
             let inside = |v: i64, end: usize| usize::try_from(v).ok().filter(|v| *v < end);
             if let (Some(px), Some(py)) = (inside(px, self.width), inside(py, self.height)) {
                 let at = (py * self.width + px) * 3;
@@ -166,11 +151,7 @@ pub fn scan(png: impl AsRef<Path>) -> Vec<String> {
         .expect("zbarimg (package zbar-tools)");
     // Status 4 says that there was nothing to find; others that it could not look.
     let looked = matches!(output.status.code(), Some(0 | 4));
-    assert!(
-        looked,
-        "zbarimg: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(looked, "zbarimg: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("a QR code's text");
     text.lines().map(str::to_owned).collect()
 }

@@ -36,11 +36,7 @@ pub struct Launch {
 impl Launch {
     /// A person with an ordinary login environment, in the home directory.
     pub fn person(user: &str) -> Launch {
-        let home = if user == "root" {
-            "/root".to_owned()
-        } else {
-            format!("/home/{user}")
-        };
+        let home = if user == "root" { "/root".to_owned() } else { format!("/home/{user}") };
         let launch = Launch::bare(user);
         launch
             .env("HOME", &home)
@@ -54,34 +50,19 @@ impl Launch {
     /// A daemon: its user and groups, exactly these capabilities, no new privileges.
     pub fn service(user: &str, caps: &[&str]) -> Launch {
         let caps = caps.iter().map(|c| (*c).to_owned()).collect();
-        Launch {
-            caps: Some(caps),
-            ..Launch::bare(user)
-        }
-        .dir("/")
+        Launch { caps: Some(caps), ..Launch::bare(user) }.dir("/")
     }
 
     fn bare(user: &str) -> Launch {
-        let none = Launch {
-            user: user.to_owned(),
-            caps: None,
-            cgroup: None,
-            dir: None,
-            env: Vec::new(),
-            terminal: false,
-        };
-        none.env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
-        .env("LANG", "C.UTF-8")
+        let none =
+            Launch { user: user.to_owned(), caps: None, cgroup: None, dir: None, env: Vec::new(), terminal: false };
+        none.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8")
     }
 
     /// Sets a variable (the caller's environment is never inherited).
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Launch {
         self.env.retain(|(n, _)| n != name.as_ref());
-        self.env
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -115,9 +96,7 @@ impl Launch {
             return 0;
         }
         let user = nix::unistd::User::from_name(&self.user).expect("reading the passwd file");
-        user.unwrap_or_else(|| panic!("there is no user {}", self.user))
-            .uid
-            .as_raw()
+        user.unwrap_or_else(|| panic!("there is no user {}", self.user)).uid.as_raw()
     }
 
     /// The command; every step execs the next, so the child's pid is the program's own.
@@ -142,9 +121,7 @@ impl Launch {
             add(&format!("--regid={}", self.user));
             add("--init-groups");
             if let Some(caps) = &self.caps {
-                let set = caps
-                    .iter()
-                    .fold("-all".to_owned(), |s, c| format!("{s},+{c}"));
+                let set = caps.iter().fold("-all".to_owned(), |s, c| format!("{s},+{c}"));
                 add(&format!("--inh-caps={set}"));
                 add(&format!("--ambient-caps={set}"));
                 add(&format!("--bounding-set={set}"));
@@ -163,10 +140,7 @@ impl Launch {
 
     /// Runs it to its end, without a terminal and with empty input.
     pub fn run<S: AsRef<OsStr>>(&self, argv: &[S]) -> Finished {
-        run(
-            self.command(argv).stdin(Stdio::null()),
-            Duration::from_secs(30),
-        )
+        run(self.command(argv).stdin(Stdio::null()), Duration::from_secs(30))
     }
 
     /// As [`Launch::run`], with `input` on standard input.
@@ -202,27 +176,16 @@ impl Finished {
 pub fn run(command: &mut Command, limit: Duration) -> Finished {
     let started = Instant::now();
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let out = Collector::start(child.stdout.take().expect("piped"));
     let err = Collector::start(child.stderr.take().expect("piped"));
     let Some(status) = wait_child(&mut child, limit) else {
         let _ = child.kill();
         let _ = child.wait();
-        panic!(
-            "{command:?} ran longer than {limit:?}\n{}\n{}",
-            out.so_far(),
-            err.so_far()
-        );
+        panic!("{command:?} ran longer than {limit:?}\n{}\n{}", out.so_far(), err.so_far());
     };
     let took = started.elapsed();
-    Finished {
-        status,
-        stdout: out.finish(),
-        stderr: err.finish(),
-        took,
-    }
+    Finished { status, stdout: out.finish(), stderr: err.finish(), took }
 }
 
 fn wait_child(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
@@ -283,21 +246,11 @@ impl Daemon {
     /// Starts it; a daemon that ends at once is noticed by the first `wait_for_…`.
     pub fn start<S: AsRef<OsStr>>(name: &str, launch: &Launch, argv: &[S]) -> Daemon {
         let mut command = launch.command(argv);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|e| panic!("{name}: {command:?}: {e}"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {command:?}: {e}"));
         let out = Collector::start(child.stdout.take().expect("piped"));
         let err = Collector::start(child.stderr.take().expect("piped"));
-        Daemon {
-            name: name.to_owned(),
-            child,
-            out,
-            err,
-        }
+        Daemon { name: name.to_owned(), child, out, err }
     }
 
     /// Its process id.
@@ -312,10 +265,7 @@ impl Daemon {
 
     /// False once it has ended.
     pub fn is_running(&mut self) -> bool {
-        self.child
-            .try_wait()
-            .expect("waiting for a daemon")
-            .is_none()
+        self.child.try_wait().expect("waiting for a daemon").is_none()
     }
 
     /// Sends a signal to the daemon itself.
@@ -340,9 +290,7 @@ impl Daemon {
     /// Waits until something accepts connections on the Unix socket.
     pub fn wait_for_socket(&mut self, path: impl AsRef<Path>, limit: Duration) {
         let path = path.as_ref();
-        self.wait_until(&path.display().to_string(), limit, || {
-            UnixStream::connect(path).is_ok()
-        });
+        self.wait_until(&path.display().to_string(), limit, || UnixStream::connect(path).is_ok());
     }
 
     /// Waits until a file of that name is there (a socket that counts its connections).
@@ -354,18 +302,14 @@ impl Daemon {
     /// Waits until something accepts connections on the port.
     pub fn wait_for_port(&mut self, address: SocketAddr, limit: Duration) {
         let one = Duration::from_millis(200);
-        self.wait_until(&address.to_string(), limit, || {
-            TcpStream::connect_timeout(&address, one).is_ok()
-        });
+        self.wait_until(&address.to_string(), limit, || TcpStream::connect_timeout(&address, one).is_ok());
     }
 
     /// Waits until its output contains the text.
     pub fn wait_for_log(&mut self, text: &str, limit: Duration) {
         let (out, err) = (Arc::clone(&self.out.bytes), Arc::clone(&self.err.bytes));
         let has = |b: &Mutex<Vec<u8>>| String::from_utf8_lossy(&b.lock().unwrap()).contains(text);
-        self.wait_until(&format!("{text:?} in the log"), limit, || {
-            has(&out) || has(&err)
-        });
+        self.wait_until(&format!("{text:?} in the log"), limit, || has(&out) || has(&err));
     }
 
     fn wait_until(&mut self, what: &str, limit: Duration, mut there: impl FnMut() -> bool) {
@@ -447,17 +391,13 @@ impl Snapshot {
 
     /// Live processes (no zombies) one of whose arguments is `word`.
     pub fn with_word(&self, word: &str) -> Vec<&Process> {
-        self.live()
-            .filter(|p| p.cmdline.iter().any(|w| w == word))
-            .collect()
+        self.live().filter(|p| p.cmdline.iter().any(|w| w == word)).collect()
     }
 
     /// Live processes in this cgroup or below it.
     pub fn in_cgroup(&self, path: &str) -> Vec<&Process> {
         let below = format!("{}/", path.trim_end_matches('/'));
-        self.live()
-            .filter(|p| p.cgroup == path || p.cgroup.starts_with(&below))
-            .collect()
+        self.live().filter(|p| p.cgroup == path || p.cgroup.starts_with(&below)).collect()
     }
 
     /// Live processes whose parent is `pid`.
@@ -472,9 +412,7 @@ impl Snapshot {
     }
 
     fn live(&self) -> impl Iterator<Item = &Process> {
-        self.processes
-            .iter()
-            .filter(|p| p.state != 'Z' && p.state != 'X')
+        self.processes.iter().filter(|p| p.state != 'Z' && p.state != 'X')
     }
 }
 
@@ -498,14 +436,8 @@ fn read_process(pid: u32) -> Option<Process> {
         start_ticks: fields.get(19)?.parse().ok()?,
         uid: uids.next()?.ok()?,
         euid: uids.next()?.ok()?,
-        cgroup: cgroup
-            .lines()
-            .find_map(|l| l.strip_prefix("0::"))
-            .unwrap_or("")
-            .to_owned(),
-        cmdline: words
-            .map(|w| String::from_utf8_lossy(w).into_owned())
-            .collect(),
+        cgroup: cgroup.lines().find_map(|l| l.strip_prefix("0::")).unwrap_or("").to_owned(),
+        cmdline: words.map(|w| String::from_utf8_lossy(w).into_owned()).collect(),
         exe: fs::read_link(dir.join("exe")).ok(),
     })
 }

@@ -68,9 +68,7 @@ impl Terminal {
     pub fn open_sized<S: AsRef<OsStr>>(launch: &Launch, argv: &[S], size: Size) -> Terminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).expect("a pty");
-        grantpt(&master)
-            .and_then(|()| unlockpt(&master))
-            .expect("unlocking a pty");
+        grantpt(&master).and_then(|()| unlockpt(&master)).expect("unlocking a pty");
         let name = ptsname(&master, Vec::new()).expect("the pty's name");
         let name = PathBuf::from(OsStr::from_bytes(name.as_bytes()));
         set_size(&master, size);
@@ -78,35 +76,18 @@ impl Terminal {
         let mut command = launch.clone().with_terminal().command(argv);
         let twin = || slave.try_clone().expect("duplicating the pty");
         command.stdin(twin()).stdout(twin()).stderr(twin());
-        let child = command
-            .spawn()
-            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         drop((command, slave)); // or the terminal never closes
 
         let parser = vt100::Parser::new(size.0, size.1, 1000);
-        let state = State {
-            parser,
-            raw: Vec::new(),
-            closed: false,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        });
+        let state = State { parser, raw: Vec::new(), closed: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let (ended, stop) = std::io::pipe().expect("a pipe");
         let master = File::from(master);
         let input = master.try_clone().expect("duplicating the pty");
         let to = Arc::clone(&shared);
         let reader = std::thread::spawn(move || read_screen(input, ended, &to));
-        Terminal {
-            child,
-            status: None,
-            master: Some(master),
-            name,
-            shared,
-            stop: Some(stop),
-            reader: Some(reader),
-        }
+        Terminal { child, status: None, master: Some(master), name, shared, stop: Some(stop), reader: Some(reader) }
     }
 
     /// The process id of the program (every helper before it has execed).
@@ -153,12 +134,7 @@ impl Terminal {
 
     /// Waits until the screen's text satisfies `there`.
     #[track_caller]
-    pub fn wait_until(
-        &self,
-        what: &str,
-        limit: Duration,
-        there: impl Fn(&str) -> bool,
-    ) -> Duration {
+    pub fn wait_until(&self, what: &str, limit: Duration, there: impl Fn(&str) -> bool) -> Duration {
         let started = Instant::now();
         let mut state = self.shared.lock();
         loop {
@@ -167,32 +143,16 @@ impl Terminal {
                 return started.elapsed();
             }
             let left = limit.saturating_sub(started.elapsed());
-            let how = if state.closed {
-                "the terminal closed"
-            } else {
-                "nothing came"
-            };
-            assert!(
-                !left.is_zero() && !state.closed,
-                "{how}, waiting for {what}:\n{text}"
-            );
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            let how = if state.closed { "the terminal closed" } else { "nothing came" };
+            assert!(!left.is_zero() && !state.closed, "{how}, waiting for {what}:\n{text}");
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Changes the window, as a person dragging its corner does.
     pub fn resize(&mut self, size: Size) {
         set_size(self.master.as_ref().expect("the terminal is open"), size);
-        self.shared
-            .lock()
-            .parser
-            .screen_mut()
-            .set_size(size.0, size.1);
+        self.shared.lock().parser.screen_mut().set_size(size.0, size.1);
     }
 
     /// Closes the window: the program gets its hang-up.
@@ -217,21 +177,14 @@ impl Terminal {
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
         let until = Instant::now() + limit;
         while self.is_running() {
-            assert!(
-                Instant::now() < until,
-                "still running after {limit:?}:\n{}",
-                self.screen()
-            );
+            assert!(Instant::now() < until, "still running after {limit:?}:\n{}", self.screen());
             std::thread::sleep(Duration::from_millis(3));
         }
         // Programs left in the background keep the terminal open: then this is all.
         let state = self.shared.lock();
         let grace = Duration::from_millis(300);
         drop(
-            self.shared
-                .changed
-                .wait_timeout_while(state, grace, |s| !s.closed)
-                .unwrap_or_else(PoisonError::into_inner),
+            self.shared.changed.wait_timeout_while(state, grace, |s| !s.closed).unwrap_or_else(PoisonError::into_inner),
         );
         self.status.expect("ended above")
     }
@@ -240,9 +193,7 @@ impl Terminal {
     #[track_caller]
     pub fn exit_code(&mut self, limit: Duration) -> i32 {
         let status = self.wait(limit);
-        status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
     }
 
     /// A picture of the screen on a dark terminal.
@@ -265,11 +216,7 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!(
-                "--- terminal {} ---\n{}",
-                self.name.display(),
-                self.screen()
-            );
+            println!("--- terminal {} ---\n{}", self.name.display(), self.screen());
         }
         self.hang_up();
         let _ = self.child.kill();
@@ -279,29 +226,18 @@ impl Drop for Terminal {
 
 fn open_slave(name: &Path, owner: u32) -> File {
     let noctty = nix::fcntl::OFlag::O_NOCTTY.bits();
-    let open = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(noctty)
-        .open(name);
+    let open = OpenOptions::new().read(true).write(true).custom_flags(noctty).open(name);
     let slave = open.unwrap_or_else(|e| panic!("{}: {e}", name.display()));
     if nix::unistd::geteuid().is_root() {
         // As login does: the terminal belongs to whoever sits at it, group tty.
         fchown(&slave, Some(owner), Some(5)).expect("owning the terminal");
-        slave
-            .set_permissions(PermissionsExt::from_mode(0o620))
-            .expect("its mode");
+        slave.set_permissions(PermissionsExt::from_mode(0o620)).expect("its mode");
     }
     slave
 }
 
 fn set_size(master: impl AsFd, (rows, cols): Size) {
-    let size = Winsize {
-        ws_row: rows,
-        ws_col: cols,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(master, size).expect("the window size");
 }
 
@@ -310,10 +246,7 @@ fn read_screen(mut master: File, ended: PipeReader, shared: &Shared) {
     let mut buffer = [0; 8192];
     let ended: OwnedFd = ended.into();
     loop {
-        let mut fds = [
-            PollFd::new(master.as_fd(), PollFlags::POLLIN),
-            PollFd::new(ended.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds = [PollFd::new(master.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
         let polled = poll(&mut fds, PollTimeout::NONE);
         if fds[1].any().unwrap_or(false) {
             break;

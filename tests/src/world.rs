@@ -47,27 +47,20 @@ pub const REAPER_CGROUP: &str = "system.slice/twinlock-reaper.service";
 /// The module's place, in this machine's multiarch directory.
 pub fn module_path() -> PathBuf {
     let arch = std::env::consts::ARCH;
-    PathBuf::from(format!(
-        "/usr/lib/{arch}-linux-gnu/security/pam_twinlock.so"
-    ))
+    PathBuf::from(format!("/usr/lib/{arch}-linux-gnu/security/pam_twinlock.so"))
 }
 
 /// The root of the source tree.
 pub fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent()
-        .expect("tests/ is a member of the workspace")
-        .to_owned()
+    here.parent().expect("tests/ is a member of the workspace").to_owned()
 }
 
 /// Cargo's target directory: three levels above a test binary, two above another one.
 pub fn target_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("our own path");
     let profile = exe.ancestors().skip(1).find(|d| !d.ends_with("deps"));
-    profile
-        .and_then(Path::parent)
-        .expect("a binary lies in target/PROFILE")
-        .to_owned()
+    profile.and_then(Path::parent).expect("a binary lies in target/PROFILE").to_owned()
 }
 
 /// A daemon or tool of this build; `TWINLOCK_BIN_DIR` overrides the directory.
@@ -87,11 +80,7 @@ pub fn built_module() -> PathBuf {
 /// sudo-rs as built by `make deps`.
 pub fn sudo_rs() -> PathBuf {
     let path = target_dir().join("sudo-rs/bin/sudo");
-    assert!(
-        path.exists(),
-        "{} is missing: run `make deps`",
-        path.display()
-    );
+    assert!(path.exists(), "{} is missing: run `make deps`", path.display());
     path
 }
 
@@ -103,10 +92,7 @@ fn fresh(path: PathBuf) -> PathBuf {
         panic!("{} is missing: run `make build`", path.display());
     };
     let recipe = fs::read_to_string(path.with_extension("d")).unwrap_or_default();
-    let sources = recipe
-        .split_once(": ")
-        .map_or("", |(_, s)| s)
-        .split_whitespace();
+    let sources = recipe.split_once(": ").map_or("", |(_, s)| s).split_whitespace();
     let newer = |at: Option<SystemTime>| at.is_some_and(|at| at > made);
     if let Some(source) = sources.map(Path::new).find(|s| newer(changed(s))) {
         let (path, source) = (path.display(), source.display());
@@ -168,12 +154,7 @@ impl<'b> World<'b> {
         let launch = Launch::service("twinlock-reaper", &["kill"]);
         let uid = launch.uid();
         for dir in [&tree, &main] {
-            for file in [
-                "",
-                "cgroup.procs",
-                "cgroup.subtree_control",
-                "cgroup.threads",
-            ] {
+            for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
                 let path = dir.join(file);
                 std::os::unix::fs::chown(&path, Some(uid), Some(uid)).expect("delegation");
             }

@@ -30,8 +30,7 @@ fn sudo_runs_a_command_when_the_last_lines_permit() {
         bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
         let done = bed.run("alice", &["sudo", "-n", "id", "-un"]);
         assert_eq!(done.stdout, "root\n", "{done:?}");
-        bed.terminal("alice", &["sudo", "-i", "id", "-un"])
-            .wait_for("root", LIMIT);
+        bed.terminal("alice", &["sudo", "-i", "id", "-un"]).wait_for("root", LIMIT);
     });
 }
 
@@ -60,18 +59,11 @@ fn sudo_still_wants_the_password_and_a_sudoers_entry() {
     in_namespace(here!(), |bed| {
         bed.wire(&Tail::Permit);
         assert!(!bed.run("alice", &["sudo", "-n", "true"]).ok());
-        let wrong = bed
-            .person("alice")
-            .run_with_input(&["sudo", "-S", "true"], "no\nno\nno\n");
+        let wrong = bed.person("alice").run_with_input(&["sudo", "-S", "true"], "no\nno\nno\n");
         assert!(!wrong.ok(), "{wrong:?}");
         let password = format!("{PASSWORD}\n");
-        let bob = bed
-            .person("bob")
-            .run_with_input(&["sudo", "-S", "true"], &password);
-        assert!(
-            !bob.ok() && bob.stderr.contains("not in the sudoers file"),
-            "{bob:?}"
-        );
+        let bob = bed.person("bob").run_with_input(&["sudo", "-S", "true"], &password);
+        assert!(!bob.ok() && bob.stderr.contains("not in the sudoers file"), "{bob:?}");
     });
 }
 
@@ -84,11 +76,7 @@ fn su_obeys_the_last_lines() {
             for argv in [vec!["su", "-c", "id -un"], vec!["su", "-l", "-c", "id -un"]] {
                 let (screen, code) = on_a_terminal(bed, &argv, "Password:");
                 assert_eq!(code, expected, "{tail:?} {argv:?} {screen}");
-                assert_eq!(
-                    screen.contains("root"),
-                    expected == 0,
-                    "{tail:?} {argv:?} {screen}"
-                );
+                assert_eq!(screen.contains("root"), expected == 0, "{tail:?} {argv:?} {screen}");
             }
         }
     });
@@ -104,11 +92,7 @@ fn sudo_rs_obeys_the_last_lines() {
             bed.sudoers("");
             let (screen, code) = on_a_terminal(bed, &["sudo-rs", "id", "-un"], "assword");
             assert_eq!(code, expected, "{tail:?} {screen}");
-            assert_eq!(
-                screen.trim_end().ends_with("root"),
-                expected == 0,
-                "{tail:?} {screen}"
-            );
+            assert_eq!(screen.trim_end().ends_with("root"), expected == 0, "{tail:?} {screen}");
             bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
             let done = bed.run("alice", &["sudo-rs", "-n", "id", "-un"]);
             assert_eq!(done.ok(), expected == 0, "{tail:?} {done:?}");
@@ -125,10 +109,7 @@ fn a_missing_module_refuses() {
         bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
         let _ = std::fs::remove_file(world::module_path());
         let done = bed.run("alice", &["sudo", "-n", "true"]);
-        assert!(
-            !done.ok() && done.stderr.contains("Module is unknown"),
-            "{done:?}"
-        );
+        assert!(!done.ok() && done.stderr.contains("Module is unknown"), "{done:?}");
     });
 }
 
@@ -165,12 +146,7 @@ fn a_daemon_runs_as_its_user_with_its_capability_in_its_cgroup() {
             assert!(log.contains(part), "{part} is not in\n{log}");
         }
         let before = Snapshot::take();
-        assert_eq!(
-            before
-                .in_cgroup("/system.slice/twinlock-reaper.service")
-                .len(),
-            1
-        );
+        assert_eq!(before.in_cgroup("/system.slice/twinlock-reaper.service").len(), 1);
         reaper.kill();
         assert!(Snapshot::take().in_cgroup("/system.slice").is_empty());
         // The agent has no capability, and no right in the reaper's tree.
@@ -178,10 +154,7 @@ fn a_daemon_runs_as_its_user_with_its_capability_in_its_cgroup() {
         agent.wait_for_log("Permission denied", LIMIT);
         agent.wait_for_log("0::/system.slice/twinlock-agent.service", LIMIT);
         let log = agent.log();
-        assert!(
-            log.contains("CapEff:\t0000000000000000") && !log.contains("made"),
-            "{log}"
-        );
+        assert!(log.contains("CapEff:\t0000000000000000") && !log.contains("made"), "{log}");
     });
 }
 
@@ -204,20 +177,9 @@ fn the_cgroup_tree_is_writable_and_kills() {
 /// Nothing that a bed writes or starts is to be seen outside, and a second bed starts anew.
 #[test]
 fn nothing_of_a_bed_shows_outside() {
-    let files = [
-        "/etc/passwd",
-        "/etc/sudoers",
-        "/etc/pam.d/sudo",
-        "/etc/hostname",
-    ];
+    let files = ["/etc/passwd", "/etc/sudoers", "/etc/pam.d/sudo", "/etc/hostname"];
     let read = || files.map(|f| std::fs::read(f).ok());
-    let marks = [
-        "/etc/mark",
-        "/usr/bin/mark",
-        "/var/mark",
-        "/tmp/mark-of-a-bed",
-        "/dev/mark",
-    ];
+    let marks = ["/etc/mark", "/usr/bin/mark", "/var/mark", "/tmp/mark-of-a-bed", "/dev/mark"];
     let before = read();
     let word = "86399.25";
     in_namespace(here!(), |bed| {

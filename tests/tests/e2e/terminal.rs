@@ -75,11 +75,7 @@ fn a_qr_with_a_missing_row_is_not_scanned() {
     for lost in [9, 12] {
         let mut rows = whole.clone();
         rows.remove(lost);
-        assert_eq!(
-            shown(&rows, "30;107").picture().scan(),
-            none,
-            "without row {lost}"
-        );
+        assert_eq!(shown(&rows, "30;107").picture().scan(), none, "without row {lost}");
     }
 }
 
@@ -88,11 +84,7 @@ fn a_program_sees_its_terminal_its_size_and_its_keys() {
     let script = "tty; stty size; read -r word; echo got $word; stty size; exit 7";
     let mut terminal = Terminal::open_sized(&me(), &["sh", "-c", script], (30, 100));
     terminal.wait_for("30 100", LIMIT);
-    assert!(
-        terminal
-            .screen()
-            .contains(terminal.name().to_str().unwrap())
-    );
+    assert!(terminal.screen().contains(terminal.name().to_str().unwrap()));
     terminal.resize((20, 60));
     terminal.send_line("hello");
     terminal.wait_for("20 60", LIMIT);
