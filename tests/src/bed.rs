@@ -3,10 +3,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::accounts::{self, WIRED};
 use crate::mounts::make_dir;
@@ -32,6 +35,7 @@ pub enum Tail {
 pub struct Bed {
     name: String,
     log: Arc<Mutex<Vec<String>>>,
+    cgroups: PathBuf,
 }
 
 /// Everybody's password.
@@ -42,7 +46,7 @@ impl Bed {
     pub(crate) fn inside(name: &str) -> Bed {
         let log = Arc::new(Mutex::new(Vec::new()));
         listen_to_log(Arc::clone(&log));
-        let bed = Bed { name: name.to_owned(), log };
+        let bed = Bed { name: name.to_owned(), log, cgroups: PathBuf::from("/sys/fs/cgroup") };
         bed.wire(&Tail::Twinlock);
         bed
     }
@@ -121,6 +125,48 @@ impl Bed {
         Terminal::open_sized(&self.person(user), argv, size)
     }
 
+    /// Puts sudo-rs in sudo's place, setuid; gives its path. Its PAM service is `sudo` as well.
+    pub fn replace_sudo_by_sudo_rs(&self) -> PathBuf {
+        let place = PathBuf::from("/usr/bin/sudo");
+        self.install(crate::world::sudo_rs(), &place, 0o4755);
+        place
+    }
+
+    /// Makes a name resolve to 127.0.0.1.
+    pub fn resolve_here(&self, name: &str) {
+        let hosts = fs::read_to_string("/etc/hosts").expect("the bed's hosts file");
+        self.write("/etc/hosts", format!("{hosts}127.0.0.1 {name}\n"));
+    }
+
+    /// Turns a directory into a file system of this many bytes, with its owner, mode and
+    /// files: full when it is full. Open files of the old directory stay where they were.
+    pub fn shrink_disk(&self, dir: impl AsRef<Path>, bytes: u64) {
+        let dir = dir.as_ref();
+        let meta = fs::metadata(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        let aside = tempfile::tempdir().expect("a temporary directory");
+        let copy = |from: &Path, to: &Path| {
+            let done = Command::new("cp").arg("-aT").arg(from).arg(to).status();
+            assert!(done.is_ok_and(|s| s.success()), "cp -aT {from:?} {to:?}");
+        };
+        copy(dir, aside.path());
+        let options = format!("size={bytes}");
+        mount(Some("small"), dir, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).expect("a small disk");
+        copy(aside.path(), dir);
+        std::os::unix::fs::chown(dir, Some(meta.uid()), Some(meta.gid())).expect("its owner");
+        fs::set_permissions(dir, meta.permissions()).expect("its mode");
+    }
+
+    /// Mounts the cgroup2 tree as systemd's hybrid layout does: below a tmpfs, in `unified`.
+    /// Call it before anything is started.
+    pub fn hybrid_cgroups(&mut self) {
+        umount2(&self.cgroups, MntFlags::empty()).expect("nobody uses the tree yet");
+        let none = MsFlags::empty();
+        mount(Some("tmpfs"), &self.cgroups, Some("tmpfs"), none, Some("mode=755")).expect("a tmpfs");
+        self.cgroups.push("unified");
+        fs::create_dir(&self.cgroups).expect("a mount point");
+        mount(Some("cgroup2"), &self.cgroups, Some("cgroup2"), none, None::<&str>).expect("cgroup2");
+    }
+
     /// Makes a cgroup below the bed's own root, e.g. `system.slice/x.service`.
     pub fn cgroup(&self, path: &str) -> PathBuf {
         let dir = self.cgroup_root().join(path);
@@ -130,7 +176,7 @@ impl Bed {
 
     /// Where the bed's private cgroup2 tree is mounted.
     pub fn cgroup_root(&self) -> PathBuf {
-        PathBuf::from("/sys/fs/cgroup")
+        self.cgroups.clone()
     }
 
     /// What was sent to /dev/log so far, one entry per datagram.

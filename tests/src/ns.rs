@@ -11,7 +11,6 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -40,7 +39,6 @@ const PASSED_ON: &[&str] = &[
     "NEXTEST_RUN_ID",
     "RUST_BACKTRACE",
     "RUST_LOG",
-    "TWINLOCK_KEEP",
     "TWINLOCK_MODULE",
     "TWINLOCK_BIN_DIR",
     "SHELL_ME",
@@ -235,7 +233,6 @@ fn init(entry: &Entry) -> Result<(), String> {
     let child = Command::new("/proc/self/exe")
         .args(&entry.args)
         .env(STAGE, "test")
-        .process_group(0)
         .spawn()
         .map_err(|e| format!("starting the body: {e}"))?;
     let code = reap_until(&child);

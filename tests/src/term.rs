@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use crate::picture::{Picture, Theme};
 use crate::proc::Launch;
@@ -39,6 +39,20 @@ pub struct Terminal {
     stop: Option<PipeWriter>,
     reader: Option<JoinHandle<()>>,
 }
+
+/// The local modes that a sane terminal has on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modes {
+    /// Lines are edited before they are delivered.
+    pub canonical: bool,
+    /// What is typed is shown.
+    pub echo: bool,
+    /// Ctrl-C interrupts.
+    pub signals: bool,
+}
+
+/// The modes of a terminal at rest.
+pub const SANE: Modes = Modes { canonical: true, echo: true, signals: true };
 
 struct Shared {
     state: Mutex<State>,
@@ -153,6 +167,66 @@ impl Terminal {
     pub fn resize(&mut self, size: Size) {
         set_size(self.master.as_ref().expect("the terminal is open"), size);
         self.shared.lock().parser.screen_mut().set_size(size.0, size.1);
+    }
+
+    /// How the terminal treats keys now. A raw one after the program's end is a broken one.
+    pub fn modes(&self) -> Modes {
+        let master = self.master.as_ref().expect("the terminal is open");
+        // On Linux both sides of a pty show the same settings.
+        let local = tcgetattr(master).expect("the terminal's settings").local_modes;
+        Modes {
+            canonical: local.contains(LocalModes::ICANON),
+            echo: local.contains(LocalModes::ECHO),
+            signals: local.contains(LocalModes::ISIG),
+        }
+    }
+
+    /// Lends the terminal to the person at our own standard input, until the program ends.
+    /// What is on the screen already is painted first.
+    pub fn attach(&mut self) -> std::io::Result<ExitStatus> {
+        let (stdin, mut stdout) = (std::io::stdin(), std::io::stdout());
+        let before = tcgetattr(&stdin)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(&stdin, OptionalActions::Now, &raw)?;
+        let shown = self.attached(&stdin, &mut stdout);
+        tcsetattr(&stdin, OptionalActions::Now, &before)?;
+        shown?;
+        Ok(self.wait(Duration::from_secs(5)))
+    }
+
+    fn attached(&mut self, stdin: &std::io::Stdin, stdout: &mut std::io::Stdout) -> std::io::Result<()> {
+        let mut input = File::from(stdin.as_fd().try_clone_to_owned()?);
+        let mut seen = {
+            let state = self.shared.lock();
+            stdout.write_all(&state.parser.screen().state_formatted())?;
+            state.raw.len()
+        };
+        let mut size = CLASSIC;
+        let mut keys = [0; 1024];
+        while self.is_running() {
+            if let Ok(now) = tcgetwinsize(stdin)
+                && (now.ws_row, now.ws_col) != size
+            {
+                size = (now.ws_row, now.ws_col);
+                self.resize(size);
+            }
+            let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+            let ready = poll(&mut fds, 20u16).is_ok_and(|n| n > 0);
+            if ready {
+                let n = input.read(&mut keys)?;
+                if n == 0 {
+                    self.hang_up();
+                    break;
+                }
+                self.master.as_mut().expect("the terminal is open").write_all(&keys[..n])?;
+            }
+            let new = self.shared.lock().raw[seen..].to_vec();
+            seen += new.len();
+            stdout.write_all(&new)?;
+            stdout.flush()?;
+        }
+        Ok(())
     }
 
     /// Closes the window: the program gets its hang-up.

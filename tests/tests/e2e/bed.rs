@@ -86,15 +86,15 @@ fn su_obeys_the_last_lines() {
 #[test]
 fn sudo_rs_obeys_the_last_lines() {
     in_namespace(here!(), |bed| {
-        bed.install(world::sudo_rs(), "/usr/bin/sudo-rs", 0o4755);
+        bed.replace_sudo_by_sudo_rs();
         for (tail, expected) in [(Tail::Permit, 0), (Tail::Deny, 1)] {
             bed.wire(&tail);
             bed.sudoers("");
-            let (screen, code) = on_a_terminal(bed, &["sudo-rs", "id", "-un"], "assword");
+            let (screen, code) = on_a_terminal(bed, &["sudo", "id", "-un"], "assword");
             assert_eq!(code, expected, "{tail:?} {screen}");
             assert_eq!(screen.trim_end().ends_with("root"), expected == 0, "{tail:?} {screen}");
             bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
-            let done = bed.run("alice", &["sudo-rs", "-n", "id", "-un"]);
+            let done = bed.run("alice", &["sudo", "-n", "id", "-un"]);
             assert_eq!(done.ok(), expected == 0, "{tail:?} {done:?}");
         }
     });
@@ -171,6 +171,50 @@ fn the_cgroup_tree_is_writable_and_kills() {
         std::fs::write(leaf.join("cgroup.kill"), "1").unwrap();
         eventually("nobody left", LIMIT, || count() == 0);
         daemon.wait(LIMIT);
+    });
+}
+
+/// The other common layout: the same tree at another place, found in mountinfo.
+#[test]
+fn the_hybrid_cgroup_layout_works_as_well() {
+    in_namespace(here!(), |bed| {
+        bed.hybrid_cgroups();
+        let leaf = bed.cgroup("system.slice/leaf");
+        assert!(leaf.starts_with("/sys/fs/cgroup/unified"));
+        let root = Launch::person("root").cgroup(&leaf);
+        let mut daemon = Daemon::start("sleeper", &root, &["sleep", "60"]);
+        eventually("it is inside", LIMIT, || Snapshot::take().in_cgroup("/system.slice/leaf").len() == 1);
+        std::fs::write(leaf.join("cgroup.kill"), "1").unwrap();
+        daemon.wait(LIMIT);
+    });
+}
+
+/// The stand-in phones' browser starts in here, in its own sandbox.
+#[test]
+fn chromium_runs_as_an_ordinary_user() {
+    in_namespace(here!(), |bed| {
+        let page = "data:text/html,<p id=x></p><script>x.textContent=6*7</script>";
+        let done = bed.run("alice", &["chromium", "--headless", "--dump-dom", page]);
+        assert!(done.stdout.contains(">42</p>"), "{done:?}");
+    });
+}
+
+/// A small disk keeps what was there, takes what fits, and is full then.
+#[test]
+fn a_small_disk_fills_up() {
+    in_namespace(here!(), |bed| {
+        let world = twinlock_tests::World::bare(bed);
+        let dir = Path::new(world::GRANTS_DIR);
+        world.bed().write(dir.join("old"), "kept");
+        bed.shrink_disk(dir, 64 * 1024);
+        assert_eq!(std::fs::read(dir.join("old")).unwrap(), b"kept");
+        let put = |name: &str, size: usize| {
+            let script = format!("head -c {size} /dev/zero > {}/{name}", dir.display());
+            Launch::service("twinlock-reaper", &[]).run(&["sh", "-c", &script])
+        };
+        assert!(put("fits", 16 * 1024).ok());
+        let full = put("does-not", 128 * 1024);
+        assert!(!full.ok() && full.stderr.contains("No space left"), "{full:?}");
     });
 }
 

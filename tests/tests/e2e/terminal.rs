@@ -6,7 +6,7 @@ use std::time::Duration;
 use qrcode::{EcLevel, QrCode};
 use twinlock_tests::picture::Theme;
 use twinlock_tests::proc::Launch;
-use twinlock_tests::term::Terminal;
+use twinlock_tests::term::{Modes, SANE, Terminal};
 
 const URL: &str = "HTTPS://TL.EXAMPLE.ORG/S/7F3K9Q2M4XWTA6BC3D5E7G2H4J";
 const LIMIT: Duration = Duration::from_secs(10);
@@ -106,4 +106,15 @@ fn interrupt_and_hang_up_arrive() {
     terminal.wait_for("ready", LIMIT);
     terminal.hang_up();
     assert_eq!(terminal.exit_code(LIMIT), 128 + 1);
+}
+
+/// control: inline
+#[test]
+fn a_terminal_left_raw_is_noticed() {
+    let mut terminal = Terminal::open(&me(), &["sh", "-c", "read -r x; stty raw -echo; echo done"]);
+    assert_eq!(terminal.modes(), SANE);
+    terminal.send_line("");
+    terminal.wait_for("done", LIMIT);
+    assert_eq!(terminal.modes(), Modes { canonical: false, echo: false, signals: false });
+    terminal.wait(LIMIT);
 }
