@@ -417,7 +417,7 @@ fn one_spelling_of_each_signed_value_is_accepted() {
         format!("{honest} "),
         format!("{honest}{honest}"),
         format!("\u{feff}{honest}"),
-        honest.replacen("\"approve\"", "\"approve\"", 1).repeat(64),
+        honest.repeat(64),
         String::new(),
         "[".repeat(4000),
     ] {
