@@ -1,0 +1,136 @@
+//! The checker against revocation lists (attack C4).
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod forge;
+
+use forge::{CrlForge, NOW, World, entry, extension, name, serial};
+use twinlock_certs::check;
+use twinlock_certs::issue::{Reason, RevokedEntry};
+use twinlock_certs::profile::oid;
+use twinlock_protocol::DenyReason::{CertificateRevoked, CrlInvalid};
+use twinlock_protocol::ids::CertSerial;
+use twinlock_protocol::{DenyReason, UnixTime};
+
+fn crl(world: &World, number: u64, revoked: &[CertSerial]) -> Vec<u8> {
+    let entries = revoked.iter().map(|serial| RevokedEntry { serial: *serial, revoked_at: NOW, reason: Reason::Ended });
+    world.ca.crl(number, NOW, NOW.plus(3600), entries).unwrap()
+}
+
+fn check_at(world: &World, bytes: &[u8], now: UnixTime, seen: u64) -> Result<check::CheckedCrl, DenyReason> {
+    check::crl(bytes, world.ca.certificate(), now, seen)
+}
+
+#[test]
+fn an_honest_crl_is_accepted_and_says_which_certificates_are_revoked() {
+    let world = World::new();
+    let certificate = world.check(&world.certificate()).unwrap();
+    let empty = check_at(&world, &crl(&world, 1, &[]), NOW, 0).unwrap();
+    assert_eq!(certificate.check_revocation(&empty), Ok(()));
+    let revoked = crl(&world, 2, &[serial(1), certificate.serial(), serial(2)]);
+    let revoked = check_at(&world, &revoked, NOW, 1).unwrap();
+    assert_eq!(revoked.number(), 2);
+    assert_eq!((revoked.this_update(), revoked.next_update()), (NOW, NOW.plus(3600)));
+    assert!(revoked.contains(&serial(1)) && revoked.contains(&serial(2)) && !revoked.contains(&serial(3)));
+    assert_eq!(certificate.check_revocation(&revoked), Err(CertificateRevoked));
+}
+
+#[test]
+fn a_long_crl_is_read() {
+    let world = World::new();
+    let entries = (0..5000_u32).map(|n| {
+        let mut bytes = [0x40; 16];
+        bytes[..4].copy_from_slice(&n.to_be_bytes());
+        RevokedEntry { serial: CertSerial::from_random(bytes), revoked_at: NOW, reason: Reason::Withdrawn }
+    });
+    let bytes = world.ca.crl(70_000, NOW, NOW.plus(60), entries).unwrap();
+    let checked = check_at(&world, &bytes, NOW, 69_999).unwrap();
+    assert_eq!(checked.number(), 70_000);
+    let mut last = [0x40; 16];
+    last[..4].copy_from_slice(&4999_u32.to_be_bytes());
+    assert!(checked.contains(&CertSerial::from_random(last)));
+}
+
+/// Catalogue: C4 (control: inline)
+#[test]
+fn a_stale_or_future_crl_is_refused() {
+    let world = World::new();
+    let bytes = crl(&world, 1, &[]);
+    let at = |now| check_at(&world, &bytes, now, 0).map(|_| ());
+    assert_eq!(at(UnixTime(NOW.0 - 120)), Ok(()), "the gateway's clock may be two minutes early");
+    assert_eq!(at(UnixTime(NOW.0 - 121)), Err(CrlInvalid));
+    assert_eq!(at(NOW.plus(3599)), Ok(()));
+    assert_eq!(at(NOW.plus(3600)), Err(CrlInvalid));
+}
+
+/// Catalogue: C4 (control: inline)
+#[test]
+fn a_crl_older_than_one_already_seen_is_refused() {
+    let world = World::new();
+    let bytes = crl(&world, 7, &[]);
+    assert!(check_at(&world, &bytes, NOW, 6).is_ok());
+    assert!(check_at(&world, &bytes, NOW, 7).is_ok(), "the same one again");
+    assert_eq!(check_at(&world, &bytes, NOW, 8), Err(CrlInvalid));
+}
+
+/// Catalogue: C4 (control: an_honest_crl_is_accepted_and_says_which_certificates_are_revoked)
+#[test]
+fn a_missing_crl_or_one_by_another_issuer_is_refused() {
+    let (world, other) = (World::new(), World::new());
+    let refused = |bytes: &[u8]| assert_eq!(check_at(&world, bytes, NOW, 0), Err(CrlInvalid));
+    refused(&[]);
+    refused(&crl(&other, 1, &[]));
+    let honest = CrlForge::honest(&world, 1);
+    refused(&honest.signed(&other.ca_key));
+    refused(&CrlForge { issuer: name("another issuer"), ..honest }.signed(&world.ca_key));
+    // A certificate is no CRL.
+    refused(&world.certificate());
+}
+
+/// Catalogue: C4 (control: inline)
+#[test]
+fn a_crl_with_another_form_is_refused() {
+    let world = World::new();
+    let honest = CrlForge::honest(&world, 1);
+    let forged = |lie: &dyn Fn(&mut CrlForge)| {
+        let mut forge = honest.clone();
+        lie(&mut forge);
+        check_at(&world, &forge.signed(&world.ca_key), NOW, 0).map(|_| ())
+    };
+    assert_eq!(forged(&|_| ()), Ok(()));
+    assert_eq!(forged(&|f| f.version = vec![]), Err(CrlInvalid));
+    assert_eq!(forged(&|f| f.next_update = None), Err(CrlInvalid));
+    assert_eq!(forged(&|f| f.next_update = Some(NOW)), Err(CrlInvalid));
+    assert_eq!(forged(&|f| drop(f.extensions.remove(0))), Err(CrlInvalid), "no AKI");
+    assert_eq!(forged(&|f| drop(f.extensions.remove(1))), Err(CrlInvalid), "no number");
+    assert_eq!(
+        forged(&|f| f.extensions[1] = extension(oid::CRL_NUMBER, false, &[2, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0])),
+        Err(CrlInvalid),
+        "a number beyond 64 bits"
+    );
+    // Delta CRL indicator (2.5.29.27) and issuing distribution point (2.5.29.28), both critical.
+    assert_eq!(forged(&|f| f.extensions.push(extension(&[0x55, 0x1d, 27], true, &[2, 1, 1]))), Err(CrlInvalid));
+    let indirect = [0x30, 3, 0x84, 1, 0xff];
+    assert_eq!(forged(&|f| f.extensions.push(extension(&[0x55, 0x1d, 28], true, &indirect))), Err(CrlInvalid));
+    assert_eq!(forged(&|f| f.extensions.push(f.extensions[1].clone())), Err(CrlInvalid), "twice");
+    // Entries: a plain one reads; certificateIssuer (critical) or another kind of serial does not.
+    let ours = serial(1).0.0;
+    assert_eq!(forged(&|f| f.entries = vec![entry(&ours, &[])]), Ok(()));
+    let certificate_issuer = extension(&[0x55, 0x1d, 29], true, &[0x30, 0]);
+    assert_eq!(forged(&|f| f.entries = vec![entry(&ours, std::slice::from_ref(&certificate_issuer))]), Err(CrlInvalid));
+    assert_eq!(forged(&|f| f.entries = vec![entry(&[5], &[])]), Err(CrlInvalid));
+}
+
+/// Catalogue: C4 (control: inline)
+#[test]
+fn a_crl_with_changed_or_extra_bytes_is_refused() {
+    let world = World::new();
+    let good = crl(&world, 1, &[serial(1)]);
+    assert!(check_at(&world, &good, NOW, 0).is_ok());
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0x04;
+        assert_eq!(check_at(&world, &bad, NOW, 0), Err(CrlInvalid), "byte {at}");
+    }
+    assert_eq!(check_at(&world, &[good.as_slice(), &[0]].concat(), NOW, 0), Err(CrlInvalid));
+}
