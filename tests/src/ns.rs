@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -79,6 +79,9 @@ pub struct Entry {
 
 /// Runs `body` in fresh private namespaces, as root. `test` comes from [`here!`].
 ///
+/// It is the whole test: code before the call runs in every stage (also outside), and a
+/// second call in the same test is refused.
+///
 /// Without root the test is skipped with a line that says so; under `CI=true` it fails.
 pub fn in_namespace(test: &str, body: impl FnOnce(&mut Bed)) {
     in_namespace_within(test, BED_LIMIT, body);
@@ -107,6 +110,10 @@ pub fn enter(entry: &Entry, body: impl FnOnce(&mut Bed)) -> Result<(), String> {
         Err(_) => outer(entry),
         Ok("init") => init(entry),
         Ok("test") => {
+            static USED: AtomicBool = AtomicBool::new(false);
+            if USED.swap(true, Ordering::Relaxed) {
+                return Err("a test has one bed: split it, or rewire the one it has".to_owned());
+            }
             let mut bed = Bed::inside(&entry.name);
             body(&mut bed);
             // libtest leaves its own line unfinished.
