@@ -118,3 +118,25 @@ fn a_terminal_left_raw_is_noticed() {
     assert_eq!(terminal.modes(), Modes { canonical: false, echo: false, signals: false });
     terminal.wait(LIMIT);
 }
+
+/// A person at a terminal outside is lent one inside a bed: keys, screen, size, the end.
+#[test]
+fn a_terminal_inside_a_bed_can_be_lent_to_a_person() {
+    if twinlock_tests::ns::skipped_without_root("lending a terminal").unwrap() {
+        return;
+    }
+    let shell = twinlock_tests::world::target_dir().join("debug/examples/bed-shell");
+    let mut terminal = Terminal::open_sized(&Launch::person("root"), &[shell], (33, 90));
+    terminal.wait_for("alice@web01", LIMIT);
+    terminal.send_line("stty size; sudo id -un");
+    terminal.wait_for("33 90", LIMIT);
+    terminal.wait_for("[sudo] password for alice", LIMIT);
+    terminal.send_line(twinlock_tests::bed::PASSWORD);
+    terminal.wait_for("root", LIMIT);
+    terminal.resize((20, 70));
+    terminal.send_line("sleep 0.1; stty size");
+    terminal.wait_for("20 70", LIMIT);
+    terminal.send("\x04");
+    assert_eq!(terminal.exit_code(LIMIT), 0);
+    assert_eq!(terminal.modes(), SANE);
+}
