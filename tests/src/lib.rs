@@ -13,6 +13,7 @@
 )]
 
 pub mod accounts;
+pub mod approver;
 pub mod bed;
 pub mod cgroup;
 pub mod mounts;

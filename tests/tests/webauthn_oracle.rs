@@ -22,7 +22,7 @@ fn oracle_accepts(roster: &Roster, phone: &Phone, challenge: &Digest, assertion:
     let point = phone.device.credential_key.0;
     let id = phone.device.credential_id.0.0.clone();
     let credential = Credential {
-        cred_id: id.clone().into(),
+        cred_id: id.clone(),
         cred: COSEKey {
             type_: COSEAlgorithm::ES256,
             key: COSEKeyType::EC_EC2(COSEEC2Key {
