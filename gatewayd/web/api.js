@@ -1,0 +1,88 @@
+// Calls to the gateway: JSON in and out, refusals as problems (RFC 9457). Never decides anything.
+
+/** @import {Claim, ClaimState, EnrolStart, EnrolStatus, Me, SignedStatement} from "./types.ts" */
+
+/** A refusal, by its name in the one table of refusals, or `offline`. */
+export class Problem extends Error {
+  /**
+   * @param {string} name
+   * @param {string} title
+   * @param {string} hint
+   * @param {number | null} retryAfter seconds
+   */
+  constructor(name, title, hint, retryAfter = null) {
+    super(title);
+    this.name = name;
+    this.title = title;
+    this.hint = hint;
+    this.retryAfter = retryAfter;
+  }
+}
+
+const PREFIX = "urn:twinlock:problem:";
+
+/**
+ * @param {string} path
+ * @param {object} [body] makes it a POST
+ * @param {boolean} [keepalive] outlives the page
+ * @returns {Promise<any>}
+ */
+async function call(path, body, keepalive = false) {
+  /** @type {Response} */
+  let response;
+  try {
+    response = await fetch(`/api/v1/${path}`, {
+      method: body ? "POST" : "GET",
+      headers: body ? { "content-type": "application/json", "x-twinlock": "1" } : {},
+      body: body ? JSON.stringify(body) : null,
+      cache: "no-store",
+      credentials: "same-origin",
+      redirect: "error",
+      keepalive,
+      signal: AbortSignal.timeout(15_000),
+    });
+    if (response.ok) return await response.json();
+  } catch {
+    throw new Problem("offline", "No connection to the gateway", "Check your network, then try again.");
+  }
+  const problem = await response.json().catch(() => null);
+  const { type, title, detail, retry_after_s } = problem ?? {};
+  if (typeof type === "string" && type.startsWith(PREFIX)) {
+    throw new Problem(type.slice(PREFIX.length), String(title), String(detail), retry_after_s ?? null);
+  }
+  throw new Problem("internal", `The gateway answered ${response.status}`, "Try again in a moment.");
+}
+
+export const api = {
+  /** @returns {Promise<Me>} */
+  me: () => call("me"),
+  /** @returns {Promise<{sign_in: string, challenge: string, rp_id: string}>} */
+  signInStart: () => call("sign-in/start", {}),
+  /** @param {object} body */
+  signInFinish: (body) => call("sign-in/finish", body),
+  signOut: () => call("sign-out", {}),
+  /** @param {object} body @returns {Promise<Claim>} */
+  claim: (body) => call("claim", body),
+  /** @returns {Promise<{requests: import("./types.ts").Waiting[]}>} */
+  inbox: () => call("inbox"),
+  /** @param {object} body @returns {Promise<Claim>} */
+  inboxClaim: (body) => call("inbox/claim", body),
+  /** @param {string} claim @returns {Promise<ClaimState>} */
+  claimState: (claim) => call(`claims/${encodeURIComponent(claim)}`),
+  /**
+   * @param {string} claim
+   * @param {SignedStatement} signed
+   * @returns {Promise<{state: "approved_first" | "granted" | "denied"}>}
+   */
+  answer: (claim, signed) => call("answer", { claim, signed }),
+  /** Lets the slot reopen; also while the page goes away. @param {string} claim */
+  release: (claim) => call("release", { claim }, true).catch(() => null),
+  /** @param {string} invite @returns {Promise<EnrolStart>} */
+  enrolStart: (invite) => call("enrol/start", { invite }),
+  /** @param {object} body @returns {Promise<{state: string}>} */
+  enrolFinish: (body) => call("enrol/finish", body),
+  /** @param {string} invite @returns {Promise<EnrolStatus>} */
+  enrolStatus: (invite) => call("enrol/status", { invite }),
+  /** @param {string} invite @param {SignedStatement} signed */
+  enrolSign: (invite, signed) => call("enrol/sign", { invite, signed }),
+};

@@ -1,0 +1,122 @@
+// The roster in plain words, from its own bytes: what a person signs in the ceremony.
+
+/** @import {Assurance, Person, Piece, Roster, Which} from "./types.ts" */
+import { bytes, count, either, flag, list, maybe, oneOf, readCanonical, record, text } from "./codec.js";
+import { duration } from "./words.js";
+
+const mark = record({});
+const levels = oneOf("A", "B", "C", "D");
+const which = either(record({ any: mark }), record({ of: list(text) }));
+const shape = record({
+  format: oneOf("twinlock-roster"),
+  format_version: oneOf(1),
+  version: count,
+  previous: maybe(bytes(32)),
+  issued_at: count,
+  expires_at: count,
+  rp_id: text,
+  origins: list(text),
+  persons: list(
+    record({
+      id: text,
+      name: text,
+      kind: either(record({ human: mark }), record({ service: record({ owner: text }) })),
+      logins: list(text),
+      groups: list(text),
+      may_request: flag,
+      standing: oneOf("active", "suspended"),
+      devices: list(
+        record({
+          id: text,
+          label: text,
+          client_class: oneOf("page", "terminal"),
+          credential_id: bytes(),
+          credential_key: bytes(65),
+          backup_eligible: flag,
+          aaguid: bytes(16),
+          attested: flag,
+          device_key: maybe(bytes(65)),
+        }),
+      ),
+    }),
+  ),
+  hosts: list(record({ id: text, name: text, groups: list(text), host_key: bytes(65), agent_key: bytes(65) })),
+  uids: list(record({ host: text, uid: count, person: text })),
+  cas: list(record({ id: text, certificate: bytes() })),
+  audit_keys: list(bytes(65)),
+  break_glass_keys: list(bytes(65)),
+  rules: record({
+    quorum: count,
+    floor: levels,
+    max_ttl_s: count,
+    max_approve_by_s: count,
+    distinct_client_class: flag,
+    gates: list(record({ hosts: which, targets: which, approvers: list(text) })),
+  }),
+});
+
+/** @param {Uint8Array} given @returns {Roster} */
+export const readRoster = (given) => readCanonical("roster", given, shape);
+
+/** The assurance of a device, as the roster counts it. @param {Person["devices"][number]} device @returns {Assurance} */
+export const assurance = ({ device_key, backup_eligible, attested }) =>
+  device_key === null ? "D" : backup_eligible ? "C" : attested ? "A" : "B";
+
+/** @type {Record<Assurance, string>} */
+const LEVEL = {
+  A: "attested security hardware",
+  B: "a passkey that stays on one device",
+  C: "a passkey that may be synced, plus a key of this browser",
+  D: "a passkey that may be synced, alone",
+};
+/** @param {Assurance} level */
+export const levelWords = (level) => `${level}: ${LEVEL[level]}`;
+
+/** @param {string[]} values @returns {Piece[]} */
+const names = (values) => values.flatMap((raw, i) => (i ? [", ", { raw, strong: true }] : [{ raw, strong: true }]));
+
+/** @param {Which} which @param {string} any @param {string} some @returns {Piece[]} */
+const where = (which, any, some) => ("any" in which ? [any] : [some, ...names(which.of)]);
+
+/** @param {Roster} roster @returns {Piece[][]} the rules of two-person approval, one sentence each */
+export function rules({ rules, rp_id, origins }) {
+  /** @type {Piece[][]} */
+  const lines = [
+    [`${rules.quorum === 2 ? "Two" : rules.quorum} different people must approve; never the one who asks.`],
+    ["The weakest device that counts is ", levelWords(rules.floor), "."],
+    [`An approval holds at most ${duration(rules.max_ttl_s)}, and must be given within ${duration(rules.max_approve_by_s)}.`],
+    ...rules.gates.map(({ hosts, targets, approvers }) =>
+      /** @type {Piece[]} */ ([
+        ...where(hosts, "On every host", "On hosts of "),
+        ...where(targets, ", for every target user", ", for "),
+        ": the group ",
+        ...names(approvers),
+        " approves.",
+      ])),
+    ["Approvals are made only at ", ...names(origins), " (passkeys for ", { raw: rp_id }, ", for good)."],
+  ];
+  if (rules.distinct_client_class) lines.push(["The two approvals must come from two different kinds of program."]);
+  return lines;
+}
+
+/** @param {Person} person @param {Roster} roster @returns {Piece[][]} what the roster says of a person */
+export function personLines(person, { persons }) {
+  /** @type {Piece[][]} */
+  const lines = [];
+  if ("service" in person.kind) {
+    const { owner } = person.kind.service;
+    lines.push(["Non-human; ", { raw: persons.find((one) => one.id === owner)?.name ?? owner }, " answers for it"]);
+  }
+  if (person.standing === "suspended") lines.push(["Suspended: neither asks nor approves"]);
+  lines.push(person.logins.length ? ["Logins: ", ...names(person.logins)] : ["No login"]);
+  lines.push([person.may_request ? "May ask for elevation" : "May not ask for elevation"]);
+  if (person.groups.length) lines.push(["Groups: ", ...names(person.groups)]);
+  for (const device of person.devices) {
+    lines.push(["Device: ", { raw: device.label, strong: true }, ` (${device.client_class === "page" ? "browser" : "terminal"}, level ${assurance(device)})`]);
+  }
+  if (!person.devices.length) lines.push(["No device: cannot approve"]);
+  return lines;
+}
+
+/** @param {string} hex lower-case @returns {string[]} groups of four */
+export const groups = (hex) => hex.match(/.{4}/g) ?? [];

@@ -1,0 +1,198 @@
+// The shapes of docs/approver-api.md and of the protocol's request and roster, for the type check
+// alone: this file is never served.
+
+/** base64url without padding. */
+export type B64 = string;
+/** One argument: text, or bytes that are not UTF-8. */
+export type Arg = string | { b64: B64 };
+
+export interface Login { uid: number; name: string }
+
+export interface View {
+  mode: "command" | "shell" | "login_shell" | "edit" | "switch_user" | "query";
+  command_at: number | null;
+  shell: Arg | null;
+  editor: Arg | null;
+  chdir: Arg | null;
+  chroot: Arg | null;
+  assignments: Arg[];
+  preserve_env: boolean;
+  background: boolean;
+  open_ended: boolean;
+  not_understood: string | null;
+}
+
+export interface Request {
+  format: "twinlock-request";
+  version: 1;
+  kind: "module" | "ssh" | "ahead";
+  roster: { version: number; digest: B64 };
+  host: string;
+  boot_id: string;
+  service: string;
+  requester: { login: Login | null; real: Login; pam_ruser: string | null };
+  target: { user: string; uid: number; group: string | null };
+  view: View;
+  argv: Arg[];
+  cwd: Arg | null;
+  tty: string | null;
+  process: { pid: number; start_time: number; parent: number; session: number };
+  stdin: "terminal" | "piped" | "file" | "null" | "closed" | "other";
+  reason: string | null;
+  ttl_s: number;
+  scope: "command" | "session";
+  created_at: number;
+  approve_by_s: number;
+  nonce: B64;
+  session_key: B64;
+  terminal_code: { salt: B64; hash: B64 };
+}
+
+export type Channel = { ticket: B64 } | { inbox: Record<string, never> };
+
+export interface Requester { id: string; name: string; kind: "human" | "service" }
+export interface Approved { name: string; age_s: number }
+
+export interface Claim {
+  claim: string;
+  slot: 1 | 2;
+  lease_s: number;
+  left_s: number;
+  request: B64;
+  host: { id: string; name: string };
+  requesters: Requester[];
+  approved: Approved[];
+  max_ttl_s: number;
+  statement: {
+    request_digest: B64;
+    person: string;
+    credential_id: B64;
+    device_id: string;
+    channel: Channel;
+    gateway_salt: B64;
+  };
+}
+
+export type ClaimState =
+  | { state: "open"; lease_s: number; left_s: number; approved: Approved[] }
+  | { state: "over"; problem: string };
+
+export type Assurance = "A" | "B" | "C" | "D";
+export interface DeviceInfo { id: string; label: string; assurance: Assurance }
+export interface PersonInfo { id: string; name: string }
+
+export type Me =
+  | { signed_in: false }
+  | {
+      signed_in: true;
+      person: PersonInfo;
+      device: DeviceInfo;
+      credential_id: B64;
+      valid_s: number;
+      claim_nonce: B64;
+    };
+export type SignedIn = Extract<Me, { signed_in: true }>;
+
+export interface Waiting {
+  request: B64;
+  requester: string;
+  host: string;
+  target: string;
+  summary: string;
+  reason: string | null;
+  age_s: number;
+  left_s: number;
+  approved: number;
+}
+
+export interface Creation {
+  challenge: B64;
+  rp: { id: string; name: string };
+  user: { id: B64; name: string; displayName: string };
+  pubKeyCredParams: PublicKeyCredentialParameters[];
+  timeout: number;
+  authenticatorSelection: AuthenticatorSelectionCriteria;
+  attestation: AttestationConveyancePreference;
+}
+
+export type EnrolState = "enrol" | "wait" | "sign" | "sealed";
+export interface EnrolStart { enrol: string; person: PersonInfo; state: EnrolState; creation: Creation | null }
+export interface EnrolStatus {
+  state: EnrolState;
+  people: { name: string; enrolled: boolean; signed: boolean }[];
+  roster: { bytes: B64; digest: B64 } | null;
+  statement: {
+    roster_version: number;
+    roster_digest: B64;
+    person: string;
+    credential_id: B64;
+    device_id: string;
+    gateway_salt: B64;
+  } | null;
+}
+
+export interface Assertion { authenticator_data: B64; client_data_json: B64; signature: B64 }
+export interface SignedStatement { statement: B64; assertion: Assertion; device_signature: B64 | null }
+
+export interface Device {
+  id: string;
+  label: string;
+  client_class: "page" | "terminal";
+  credential_id: B64;
+  credential_key: B64;
+  backup_eligible: boolean;
+  aaguid: B64;
+  attested: boolean;
+  device_key: B64 | null;
+}
+export interface Person {
+  id: string;
+  name: string;
+  kind: { human: Record<string, never> } | { service: { owner: string } };
+  logins: string[];
+  groups: string[];
+  may_request: boolean;
+  standing: "active" | "suspended";
+  devices: Device[];
+}
+export type Which = { any: Record<string, never> } | { of: string[] };
+export interface Gate { hosts: Which; targets: Which; approvers: string[] }
+export interface Roster {
+  format: "twinlock-roster";
+  format_version: 1;
+  version: number;
+  previous: B64 | null;
+  issued_at: number;
+  expires_at: number;
+  rp_id: string;
+  origins: string[];
+  persons: Person[];
+  hosts: { id: string; name: string; groups: string[]; host_key: B64; agent_key: B64 }[];
+  uids: { host: string; uid: number; person: string }[];
+  cas: { id: string; certificate: B64 }[];
+  audit_keys: B64[];
+  break_glass_keys: B64[];
+  rules: {
+    quorum: number;
+    floor: Assurance;
+    max_ttl_s: number;
+    max_approve_by_s: number;
+    distinct_client_class: boolean;
+    gates: Gate[];
+  };
+}
+
+/** What IndexedDB keeps for one passkey of this browser profile. */
+export interface KeptKey {
+  credential_id: B64;
+  rp_id: string;
+  /** Not extractable. */
+  key: CryptoKey;
+  /** SEC1, uncompressed. */
+  public_key: B64;
+}
+
+/** A run of text as people see it. */
+export interface Segment { text: string; kind: "plain" | "break" | "hidden" }
+/** Our own words, or something untrusted to be shown between them. */
+export type Piece = string | { raw: Arg; strong?: boolean };

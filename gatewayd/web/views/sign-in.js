@@ -1,0 +1,73 @@
+// Signing in with a passkey, once in twelve hours. A session shows requests; it approves nothing.
+
+/** @import {SignedIn} from "../types.ts" */
+import { api } from "../api.js";
+import { toBytes } from "../codec.js";
+import { find, sign } from "../device-key.js";
+import { button, h, say, screen } from "../dom.js";
+import { assertion } from "../webauthn.js";
+import { describe, failed, keyLost } from "./end.js";
+
+/** A challenge is good for five minutes; an older one is asked for anew. */
+const FRESH_MS = 4 * 60_000;
+
+/**
+ * Runs `then` with a session: the present one, or after signing in.
+ * @param {(me: SignedIn) => unknown} then
+ * @param {string} [why]
+ * @returns {Promise<unknown>}
+ */
+export async function withSession(then, why) {
+  try {
+    const me = await api.me();
+    if (!me.signed_in) return signIn(() => withSession(then), why);
+    // Without its device key a profile can't prove a claim; said before a ticket is spent on it.
+    if (me.device.assurance !== "D" && !(await find(me.credential_id))) return keyLost();
+    await then(me);
+  } catch (error) {
+    if (describe(error).name === "sign-in-needed") return signIn(() => withSession(then), why);
+    failed(error, () => withSession(then, why));
+  }
+}
+
+/** @param {() => unknown} then @param {string} [why] */
+function signIn(then, why = "Then you see the requests that wait for you.") {
+  // The challenge is fetched ahead, so that the tap leads straight to the passkey prompt.
+  let asked = Date.now();
+  let start = api.signInStart();
+  start.catch(() => null);
+  const note = h("p", { class: "note", role: "alert" });
+  screen({
+    name: "sign-in",
+    title: ["Sign in"],
+    body: [h("p", { class: "lead" }, "Use your passkey: fingerprint, face or screen lock."), h("p", {}, why), note],
+    actions: [
+      button("Sign in with passkey", async () => {
+        note.replaceChildren();
+        try {
+          if (Date.now() - asked > FRESH_MS) {
+            asked = Date.now();
+            start = api.signInStart();
+          }
+          await finish(await start);
+          say("Signed in");
+          await then();
+        } catch (error) {
+          asked = 0;
+          const { name, title, hint } = describe(error);
+          if (name === "device-signature") return keyLost();
+          note.replaceChildren(h("strong", {}, title), " ", hint);
+        }
+      }, { class: "main" }),
+    ],
+  });
+}
+
+/** @param {Awaited<ReturnType<typeof api.signInStart>>} start */
+async function finish({ sign_in, challenge, rp_id }) {
+  const nonce = toBytes(challenge);
+  const given = await assertion(nonce, rp_id, null);
+  const kept = await find(given.credential_id);
+  const device_signature = kept ? await sign(kept, "claim", nonce) : null;
+  await api.signInFinish({ sign_in, ...given, device_signature });
+}
