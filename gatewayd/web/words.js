@@ -71,7 +71,7 @@ function action(request) {
     case "shell":
     case "login_shell":
       if (first === undefined) {
-        return [view.mode === "shell" ? "open a " : "open a login ", ...who, " shell", ...shell];
+        return ["open a ", ...who, view.mode === "shell" ? " shell" : " login shell", ...shell];
       }
       break;
     case "command":
