@@ -16,6 +16,7 @@ pub mod refusal;
 pub mod request;
 pub mod roster;
 pub mod signature;
+pub mod slots;
 #[cfg(feature = "softphone")]
 pub mod softphone;
 pub mod statement;

@@ -16,6 +16,7 @@ pub mod accounts;
 pub mod approver;
 pub mod bed;
 pub mod cgroup;
+pub mod installation;
 pub mod mounts;
 pub mod ns;
 pub mod picture;
