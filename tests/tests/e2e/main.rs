@@ -3,4 +3,9 @@
 
 mod bed;
 mod elevation;
+mod failures;
+mod hostile_caller;
+mod lifetime;
+mod misplaced;
+mod sudo_matrix;
 mod terminal;
