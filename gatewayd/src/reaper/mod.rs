@@ -1,14 +1,98 @@
-//! The per-host end of sessions: deadlines, cgroups, grant records; no network.
+//! The reaper: per host, no network. It keeps the GrantRecords, contains each session in a cgroup
+//! of its own, ends it at its deadline, by order or when it is dropped, and reports how. It works
+//! when agent and gateways are gone. It must never end a session because it is stopped itself, nor
+//! signal a process that the kernel does not list in a grant's leaf.
 
-/// Not in this build yet.
+mod cgroup;
+mod clients;
+mod clock;
+pub mod config;
+mod conn;
+mod driver;
+mod keeper;
+mod kill;
+mod process;
+mod records;
+mod register;
+mod session;
+pub mod sockets;
+mod tty;
+
+use std::path::{Path, PathBuf};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::config::{Config, ConfigError};
+use self::keeper::Keeper;
+use self::records::Records;
+use self::sockets::Passed;
+
+/// SIGXFSZ on every Linux platform that Rust supports but MIPS and PA-RISC.
+const SIGXFSZ: i32 = 25;
+
+/// Why the reaper could not start.
 #[derive(Debug, thiserror::Error)]
-#[error("reaper is not in this build")]
-pub struct Error;
+pub enum ReaperError {
+    /// The configuration.
+    #[error("the reaper's configuration cannot be used")]
+    Config(#[from] ConfigError),
+    /// The records.
+    #[error("the grant records cannot be used")]
+    Records(#[from] records::RecordError),
+    /// The cgroup tree.
+    #[error("sessions cannot be contained")]
+    Cgroup(#[from] cgroup::CgroupError),
+    /// An earlier reaper's sessions.
+    #[error("sessions of an earlier reaper cannot be taken up")]
+    Adopt(#[from] keeper::AdoptError),
+    /// A socket.
+    #[error("socket {}", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The runtime, signals, or `/proc`.
+    #[error("the system refuses")]
+    System(#[from] std::io::Error),
+}
 
-/// Runs the role until SIGTERM.
+/// Runs the reaper until SIGTERM or SIGINT. Sessions live on without it.
 ///
 /// # Errors
-/// Always, until the role exists.
-pub fn run(_config: &std::path::Path) -> Result<(), Error> {
-    Err(Error)
+/// [`ReaperError`].
+pub fn run(config: &Path) -> Result<(), ReaperError> {
+    let config = Config::load(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(serve(config));
+    // A kill or a write that is under way must not hold up the stop.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(config: Config) -> Result<(), ReaperError> {
+    // With this signal handled, a write beyond RLIMIT_FSIZE fails with EFBIG instead of killing us.
+    let _file_size = signal(SignalKind::from_raw(SIGXFSZ))?;
+    let mut passed = Passed::from_environment()?;
+    let records = Records::open(&config.grants)?;
+    let leaves = cgroup::parent(config.cgroup.as_deref())?;
+    let keeper = Keeper::new(records, leaves.clone(), clock::boot_id()?);
+    // Before the sockets open: a session that is overdue must not be overtaken by a new one.
+    keeper.adopt()?;
+    let mut listener = |path: &PathBuf, mode| {
+        passed.listener(path, mode).map_err(|source| ReaperError::Socket { path: path.clone(), source })
+    };
+    // Anybody may connect; credentials decide what they may say.
+    let modules = listener(&config.socket, 0o666)?;
+    let users = listener(&config.user_socket, 0o666)?;
+    tracing::info!(socket = %config.socket.display(), leaves = %leaves.display(), "the reaper is ready");
+    tokio::select! {
+        () = clients::serve(keeper.clone(), modules, config.agent_uid) => {}
+        () = clients::serve_users(keeper, users) => {}
+        () = sockets::tell_systemd() => {}
+        stopped = sockets::stop_signal() => stopped?,
+    }
+    tracing::info!("the reaper stops; sessions go on");
+    Ok(())
 }

@@ -1,0 +1,275 @@
+//! Leaf cgroups: one per grant, named by it, below a directory that belongs to the reaper. The
+//! kernel's membership list is the only source of pids that are ever signalled.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use twinlock_protocol::ids::GrantId;
+
+/// Why the cgroup tree cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// No cgroup2 hierarchy is mounted.
+    #[error("no cgroup2 hierarchy is mounted")]
+    NoMount,
+    /// The reaper's own cgroup lies outside the mount.
+    #[error("the reaper's own cgroup is not below the cgroup2 mount")]
+    Outside,
+    /// The kernel has no `cgroup.kill` (it came with Linux 5.14).
+    #[error("{} is missing: Linux 5.14 or newer is needed", .0.display())]
+    NoKill(PathBuf),
+    /// A file of the tree refuses.
+    #[error("cgroup {}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CgroupError + '_ {
+    move |source| CgroupError::Io { path: path.to_owned(), source }
+}
+
+/// The cgroup2 mount: where it is, and which cgroup is at its root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    point: PathBuf,
+    root: PathBuf,
+}
+
+/// Finds the cgroup2 mount in `/proc/self/mountinfo` (unified: at `/sys/fs/cgroup`; hybrid: below).
+fn find_mount(mountinfo: &str) -> Option<Mount> {
+    mountinfo.lines().find_map(|line| {
+        let (head, tail) = line.split_once(" - ")?;
+        if tail.split(' ').next()? != "cgroup2" {
+            return None;
+        }
+        let mut fields = head.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        Some(Mount { point: unescape(point).into(), root: unescape(root).into() })
+    })
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits (proc(5)).
+fn unescape(field: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(field.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+/// The directory of this process's own cgroup, from `/proc/self/cgroup`.
+fn own_dir(mount: &Mount, cgroup: &str) -> Option<PathBuf> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let below = Path::new(path).strip_prefix(&mount.root).ok()?;
+    Some(mount.point.join(below))
+}
+
+/// The directory under which leaves are made, created if it is missing: `configured` below the
+/// mount, or else `twinlock` below the highest cgroup that this user was delegated.
+///
+/// # Errors
+/// [`CgroupError`].
+pub fn parent(configured: Option<&Path>) -> Result<PathBuf, CgroupError> {
+    let read = |path: &'static str| std::fs::read_to_string(path).map_err(io(Path::new(path)));
+    let mount = find_mount(&read("/proc/self/mountinfo")?).ok_or(CgroupError::NoMount)?;
+    let dir = match configured {
+        Some(relative) => mount.point.join(relative),
+        None => {
+            let own = own_dir(&mount, &read("/proc/self/cgroup")?).ok_or(CgroupError::Outside)?;
+            delegated(&mount.point, &own).join("twinlock")
+        }
+    };
+    match std::fs::create_dir(&dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(io(&dir)(error)),
+    }
+    let kill = dir.join("cgroup.kill");
+    if kill.exists() { Ok(dir) } else { Err(CgroupError::NoKill(kill)) }
+}
+
+/// Climbs from `own` while the directory above belongs to us too: systemd's `DelegateSubgroup=`
+/// puts the daemon into a child of what it was delegated. Root owns everything, so it stays.
+fn delegated(top: &Path, own: &Path) -> PathBuf {
+    use std::os::unix::fs::MetadataExt as _;
+    let uid = rustix::process::geteuid().as_raw();
+    let mut dir = own.to_owned();
+    while uid != 0 && dir != top {
+        match dir.parent() {
+            Some(above) if std::fs::metadata(above).is_ok_and(|meta| meta.uid() == uid) => dir = above.to_owned(),
+            Some(_) | None => break,
+        }
+    }
+    dir
+}
+
+/// Every leaf below `parent`, by the grant that its name is.
+///
+/// # Errors
+/// [`CgroupError::Io`].
+pub fn leaves(parent: &Path) -> Result<Vec<GrantId>, CgroupError> {
+    let entries = std::fs::read_dir(parent).map_err(io(parent))?;
+    Ok(entries.flatten().filter_map(|entry| GrantId::from_text(entry.file_name().to_str()?)).collect())
+}
+
+/// The cgroup of one grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    dir: PathBuf,
+}
+
+impl Leaf {
+    /// Makes the leaf. An empty one that an abandoned registration left is used.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`].
+    pub fn create(parent: &Path, grant: GrantId) -> Result<Self, CgroupError> {
+        let leaf = Self::at(parent, grant);
+        match std::fs::create_dir(&leaf.dir) {
+            Ok(()) => Ok(leaf),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && !leaf.populated() => Ok(leaf),
+            Err(error) => Err(io(&leaf.dir)(error)),
+        }
+    }
+
+    /// The leaf of a grant, which may or may not exist.
+    #[must_use]
+    pub fn at(parent: &Path, grant: GrantId) -> Self {
+        Self { dir: parent.join(grant.to_string()) }
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its processes and those of cgroups below it, as the kernel lists them at this moment.
+    /// Processes of another pid namespace, which have no number here, are left out.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        let mut pids = Vec::new();
+        for dir in self.tree() {
+            let list = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            pids.extend(list.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+        }
+        pids
+    }
+
+    /// Whether a live process is in it or below. A leaf that is not there is empty; one that cannot
+    /// be read is not.
+    #[must_use]
+    pub fn populated(&self) -> bool {
+        match std::fs::read_to_string(self.dir.join("cgroup.events")) {
+            Ok(events) => !events.lines().any(|line| line == "populated 0"),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound && self.dir.exists(),
+        }
+    }
+
+    /// Freezes it, waiting at most `limit` until the kernel says that everything stands still.
+    /// Says whether it did: a process in uninterruptible sleep can hold it up.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`].
+    pub fn freeze(&self, limit: Duration) -> Result<bool, CgroupError> {
+        self.write("cgroup.freeze", "1")?;
+        Ok(wait_until(limit, || {
+            let events = std::fs::read_to_string(self.dir.join("cgroup.events")).unwrap_or_default();
+            events.lines().any(|line| line == "frozen 1" || line == "populated 0")
+        }))
+    }
+
+    /// Lets it run again.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`].
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        self.write("cgroup.freeze", "0")
+    }
+
+    /// SIGKILLs everything in it and below at once, children being forked included.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`].
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        self.write("cgroup.kill", "1")
+    }
+
+    /// Waits until nothing is in it, at most `limit`. Says whether it is empty.
+    #[must_use]
+    pub fn wait_empty(&self, limit: Duration) -> bool {
+        wait_until(limit, || !self.populated())
+    }
+
+    /// Removes it and the cgroups below it, which must be empty.
+    ///
+    /// # Errors
+    /// [`CgroupError::Io`].
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        for dir in self.tree().iter().rev() {
+            match std::fs::remove_dir(dir) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io(dir)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// This directory and all below it, parents first. Root inside the leaf may have made some.
+    fn tree(&self) -> Vec<PathBuf> {
+        let mut dirs = vec![self.dir.clone()];
+        let mut at = 0;
+        while let Some(dir) = dirs.get(at).cloned() {
+            let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            dirs.extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+            at += 1;
+        }
+        dirs
+    }
+
+    fn write(&self, file: &str, value: &str) -> Result<(), CgroupError> {
+        let path = self.dir.join(file);
+        std::fs::write(&path, value).map_err(io(&path))
+    }
+}
+
+fn wait_until(limit: Duration, done: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if done() {
+            return true;
+        }
+        if start.elapsed() >= limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+        40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime shared:9 - cgroup cgroup rw,name=systemd\n\
+        41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+    const UNIFIED: &str = "25 24 0:22 / /sys/fs/cgroup rw,nosuid shared:4 master:1 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    #[test]
+    fn the_mount_is_found_on_hybrid_and_unified_hosts() {
+        assert_eq!(find_mount(HYBRID).unwrap().point, Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(find_mount(UNIFIED).unwrap().point, Path::new("/sys/fs/cgroup"));
+        assert_eq!(find_mount("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"), None);
+    }
+
+    #[test]
+    fn the_own_cgroup_is_seen_through_a_mount_of_a_subtree() {
+        let mount = find_mount("41 31 0:38 /pod/one /cg\\040two rw - cgroup2 cgroup2 rw\n").unwrap();
+        assert_eq!(own_dir(&mount, "9:name=systemd:/\n0::/pod/one/main\n").unwrap(), Path::new("/cg two/main"));
+        assert_eq!(own_dir(&mount, "0::/elsewhere\n"), None);
+    }
+}

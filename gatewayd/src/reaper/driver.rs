@@ -1,0 +1,230 @@
+//! One task per session: feeds the state machine with what the kernel and others say, and performs
+//! its effects. Killing runs on a thread of its own, so one session that resists delays no other.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+use twinlock_protocol::evidence::EndNote;
+use twinlock_protocol::ids::GrantId;
+
+use super::cgroup::Leaf;
+use super::clock::{self, BootMs};
+use super::keeper::{self, Command, Keeper};
+use super::kill::{self, Outcome};
+use super::process::{self, Sightings};
+use super::session::{Closing, Effect, Event, Phase, Session};
+use super::tty::{self, Terminal};
+
+/// How long to wait before writing an end again that the disk refused.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The things of one session.
+#[derive(Debug)]
+pub struct Seat {
+    grant: GrantId,
+    leaf: Leaf,
+    front_end: u32,
+    pidfd: Option<AsyncFd<OwnedFd>>,
+    terminal: Option<Terminal>,
+    sightings: Sightings,
+    outcome: Option<Outcome>,
+    joining: Option<oneshot::Sender<bool>>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Seat {
+    /// A session in `leaf`, whose `open_session` ran in `front_end`; without a pidfd that process is
+    /// gone.
+    #[must_use]
+    pub fn new(
+        grant: GrantId,
+        leaf: Leaf,
+        front_end: u32,
+        pidfd: Option<OwnedFd>,
+        terminal: Option<Terminal>,
+    ) -> Self {
+        // Deprecated for types whose descriptor can change under it; an OwnedFd's can't, and the
+        // replacement is unsafe.
+        #[allow(deprecated)]
+        let pidfd = pidfd.and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE).ok());
+        let sightings = Sightings::default();
+        Self { grant, leaf, front_end, pidfd, terminal, sightings, outcome: None, joining: None, waiting: Vec::new() }
+    }
+}
+
+/// A pidfd of this very process; none when it is gone.
+#[must_use]
+pub fn reopen(pid: u32, start_time: u64) -> Option<OwnedFd> {
+    let pidfd = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
+    // Asked after opening: the pidfd can't come to mean another process any more.
+    process::is_alive(pid, start_time).then_some(pidfd)
+}
+
+/// Drives a session until it is over.
+pub async fn drive(keeper: Arc<Keeper>, mut seat: Seat, mut session: Session, mut inbox: mpsc::Receiver<Command>) {
+    while session.phase() != Phase::Over {
+        let event = next_event(&mut seat, &session, &mut inbox).await;
+        session = advance(&keeper, &mut seat, session, event).await;
+    }
+}
+
+async fn next_event(seat: &mut Seat, session: &Session, inbox: &mut mpsc::Receiver<Command>) -> Event {
+    let now = BootMs::now();
+    tokio::select! {
+        Some(command) = inbox.recv() => match command {
+            Command::Joined(reply) => {
+                if seat.leaf.processes().contains(&seat.front_end) {
+                    seat.joining = Some(reply);
+                    Event::Joined
+                } else {
+                    let _ = reply.send(false);
+                    Event::FrontEndGone
+                }
+            }
+            Command::LeaseClosed => Event::FrontEndGone,
+            Command::Order(reason, done) => {
+                seat.waiting.extend(done);
+                Event::Ordered(reason)
+            }
+        },
+        () = gone(seat.pidfd.as_ref()) => {
+            seat.pidfd = None;
+            Event::FrontEndGone
+        }
+        () = tokio::time::sleep(session.wake_at(now).after(now)) => look(seat, session.phase()),
+    }
+}
+
+/// Waits until the process of the pidfd is gone; for ever, when that was noticed before.
+async fn gone(pidfd: Option<&AsyncFd<OwnedFd>>) {
+    match pidfd {
+        Some(pidfd) => drop(pidfd.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+fn look(seat: &mut Seat, phase: Phase) -> Event {
+    if !seat.leaf.populated() {
+        return Event::Looked { processes: 0 };
+    }
+    let members = seat.leaf.processes();
+    if !matches!(phase, Phase::Settling { .. }) {
+        seat.sightings.look(&members);
+    }
+    // Populated, but nothing that has a pid here: still not empty.
+    Event::Looked { processes: u32::try_from(members.len()).unwrap_or(u32::MAX).max(1) }
+}
+
+async fn advance(keeper: &Arc<Keeper>, seat: &mut Seat, session: Session, event: Event) -> Session {
+    let (mut session, mut effects) = session.step(event, BootMs::now());
+    // Only a kill leads to another event, and only once.
+    while !effects.is_empty() {
+        let mut next = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Confirm => {
+                    keeper.confirmed(seat.grant);
+                    if let Some(reply) = seat.joining.take() {
+                        let _ = reply.send(true);
+                    }
+                }
+                Effect::Warn(left_ms) => {
+                    if let Some(terminal) = &seat.terminal {
+                        terminal.say(&tty::warning(left_ms));
+                    }
+                }
+                Effect::TellLingering { processes } => {
+                    tracing::info!(grant = %seat.grant, processes, "a session lingers");
+                    keeper.lingers(seat.grant, processes);
+                }
+                Effect::Kill => {
+                    kill_all(seat).await;
+                    let stepped;
+                    (stepped, next) = session.step(Event::Killed, BootMs::now());
+                    session = stepped;
+                }
+                Effect::Close(closing) => close(keeper, seat, closing).await,
+            }
+        }
+        effects = next;
+    }
+    session
+}
+
+async fn kill_all(seat: &mut Seat) {
+    let (leaf, front_end) = (seat.leaf.clone(), seat.front_end);
+    let mut sightings = std::mem::take(&mut seat.sightings);
+    let killed = tokio::task::spawn_blocking(move || {
+        let outcome = kill::end(&leaf, front_end, &mut sightings);
+        (outcome, sightings)
+    });
+    match killed.await {
+        Ok((outcome, sightings)) => {
+            seat.outcome = Some(outcome);
+            seat.sightings = sightings;
+        }
+        // The thread died; the leaf is emptied without manners.
+        Err(error) => {
+            tracing::error!(grant = %seat.grant, %error, "the kill failed and is done again");
+            let leaf = seat.leaf.clone();
+            let empty = tokio::task::spawn_blocking(move || kill::kill_rest(&leaf)).await.unwrap_or(false);
+            seat.outcome = Some(Outcome { killed: Vec::new(), survivors: Vec::new(), empty });
+        }
+    }
+}
+
+async fn close(keeper: &Arc<Keeper>, seat: &mut Seat, closing: Closing) {
+    let took_ms = BootMs::now().since(closing.since);
+    let outcome = seat.outcome.take().unwrap_or_else(|| {
+        seat.sightings.search(&[], seat.front_end);
+        Outcome { killed: Vec::new(), survivors: seat.sightings.escaped(&[], kill::NOTES), empty: true }
+    });
+    let end = EndNote {
+        reason: closing.reason,
+        ended_at: clock::wall(),
+        took_ms,
+        killed: outcome.killed,
+        escaped: outcome.survivors,
+        lingered: closing.lingered,
+    };
+    log_end(seat.grant, &end);
+    if let (Some(terminal), Some(line)) = (&seat.terminal, tty::farewell(end.reason)) {
+        terminal.say(line);
+    }
+    let leaf = seat.leaf.clone();
+    tokio::task::spawn_blocking(move || keeper::clear(&leaf));
+    write_end(keeper, seat.grant, &end).await;
+    keeper.over(seat.grant, end);
+    for waiting in seat.waiting.drain(..) {
+        let _ = waiting.send(());
+    }
+}
+
+/// Writes the end until the disk takes it: it is reported only once it is on disk. A reaper that is
+/// stopped meanwhile finds the record open, and the session over, when it starts again.
+async fn write_end(keeper: &Arc<Keeper>, grant: GrantId, end: &EndNote) {
+    loop {
+        let (records, note) = (keeper.records().clone(), end.clone());
+        match tokio::task::spawn_blocking(move || records.close(grant, &note)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                tracing::error!(%grant, error = &error as &dyn std::error::Error, "an end could not be written");
+            }
+            Err(error) => tracing::error!(%grant, %error, "an end could not be written"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+fn log_end(grant: GrantId, end: &EndNote) {
+    tracing::info!(%grant, reason = ?end.reason, took_ms = end.took_ms, killed = end.killed.len(),
+        lingered = end.lingered, "a session ended");
+    for process in &end.escaped {
+        tracing::warn!(%grant, pid = process.pid, name = %process.name, "containment_escaped");
+    }
+}

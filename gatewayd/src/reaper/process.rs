@@ -1,0 +1,206 @@
+//! What `/proc` says about processes: names for the record, start times against pid reuse, and the
+//! search for processes that left their leaf. Reads only; a process that is gone, or that a
+//! `hidepid` mount hides, is simply not seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use twinlock_protocol::escape;
+use twinlock_protocol::evidence::ProcessNote;
+
+/// The fields of `/proc/pid/stat` that we read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its name, as the process chose it.
+    pub name: Vec<u8>,
+    /// `Z` is a process that is dead but not yet waited for.
+    pub state: char,
+    /// Its parent.
+    pub parent: u32,
+    /// Its process group.
+    pub group: u32,
+    /// Its session.
+    pub session: u32,
+    /// Clock ticks since boot: with the pid, the identity of a process.
+    pub start_time: u64,
+}
+
+/// Reads a process.
+#[must_use]
+pub fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name stands in parentheses and may itself hold parentheses, spaces and newlines: the fields
+/// begin after the last one.
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let open = bytes.iter().position(|b| *b == b'(')?;
+    let close = bytes.iter().rposition(|b| *b == b')')?;
+    let name = bytes.get(open + 1..close)?.to_vec();
+    let fields: Vec<&str> = std::str::from_utf8(bytes.get(close + 1..)?).ok()?.split_ascii_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    let id = |field: usize| u32::try_from(number(field)?).ok();
+    Some(Stat {
+        name,
+        state: fields.first()?.chars().next()?,
+        parent: id(4)?,
+        // 0 (or -1 in odd cases) where there is none.
+        group: id(5).unwrap_or(0),
+        session: id(6).unwrap_or(0),
+        start_time: number(22)?,
+    })
+}
+
+/// A process for the record.
+#[must_use]
+pub fn note(pid: u32) -> ProcessNote {
+    let name = stat(pid).map(|stat| escape::visible(&stat.name)).unwrap_or_else(|| "?".to_owned());
+    ProcessNote { pid, name }
+}
+
+/// The children of a process. Empty where the kernel does not tell (CONFIG_PROC_CHILDREN).
+fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+/// Beyond this many processes a look does not walk children: in a fork storm the walk would never
+/// end, and the kill is what matters.
+const WALK_LIMIT: usize = 256;
+
+/// What was ever seen of a session's processes, to know those that left the leaf. Kept from look to
+/// look; every entry is a pid with its start time.
+#[derive(Debug, Default)]
+pub struct Sightings {
+    /// Members of the leaf at the last look.
+    inside: BTreeMap<u32, u64>,
+    /// Alive elsewhere.
+    outside: BTreeMap<u32, u64>,
+    /// Members at any look, the first [`EVER_LIMIT`] of them: leaders of sessions and groups.
+    ever: BTreeMap<u32, u64>,
+}
+
+const EVER_LIMIT: usize = 4096;
+
+impl Sightings {
+    /// Looks once: who is in the leaf, who was and lives elsewhere, and their children.
+    pub fn look(&mut self, in_leaf: &[u32]) {
+        let members: BTreeSet<u32> = in_leaf.iter().copied().collect();
+        for pid in &members {
+            if let std::collections::btree_map::Entry::Vacant(entry) = self.inside.entry(*pid)
+                && let Some(stat) = stat(*pid)
+            {
+                entry.insert(stat.start_time);
+                if self.ever.len() < EVER_LIMIT {
+                    self.ever.insert(*pid, stat.start_time);
+                }
+            }
+        }
+        let left: Vec<(u32, u64)> =
+            self.inside.iter().filter(|(pid, _)| !members.contains(pid)).map(|(pid, start)| (*pid, *start)).collect();
+        for (pid, start) in left {
+            self.inside.remove(&pid);
+            if is_alive(pid, start) {
+                self.outside.insert(pid, start);
+            }
+        }
+        self.outside.retain(|pid, start| !members.contains(pid) && is_alive(*pid, *start));
+        if members.len() <= WALK_LIMIT {
+            self.walk(&members);
+        }
+    }
+
+    /// Adds children that are outside, and theirs.
+    fn walk(&mut self, members: &BTreeSet<u32>) {
+        let mut queue: Vec<u32> = members.iter().chain(self.outside.keys()).copied().collect();
+        while let Some(pid) = queue.pop() {
+            for child in children(pid) {
+                if members.contains(&child) || self.outside.contains_key(&child) || self.outside.len() > WALK_LIMIT {
+                    continue;
+                }
+                if let Some(stat) = stat(child).filter(|stat| stat.state != 'Z') {
+                    self.outside.insert(child, stat.start_time);
+                    queue.push(child);
+                }
+            }
+        }
+    }
+
+    /// One look at all processes of the host, for the end: whoever is outside but has an ancestor,
+    /// a session or a process group that was seen inside. The front end's own session and group are
+    /// the terminal's, and prove nothing.
+    pub fn search(&mut self, in_leaf: &[u32], front_end: u32) {
+        self.look(in_leaf);
+        let all: BTreeMap<u32, Stat> = fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .filter_map(|pid| Some((pid, stat(pid)?)))
+            .collect();
+        let seen = |pid: u32| pid > 1 && (self.inside.contains_key(&pid) || self.outside.contains_key(&pid));
+        let descends = |pid: u32| {
+            let mut at = pid;
+            // A chain longer than this is a loop made of reused pids.
+            for _ in 0..64 {
+                match all.get(&at) {
+                    Some(stat) if seen(stat.parent) => return true,
+                    Some(stat) if stat.parent > 1 => at = stat.parent,
+                    Some(_) | None => return false,
+                }
+            }
+            false
+        };
+        // A leader may be dead while its session lives; its pid is not given out again until then.
+        let belongs = |id: u32| {
+            id != front_end
+                && self.ever.get(&id).is_some_and(|start| all.get(&id).is_none_or(|stat| stat.start_time == *start))
+        };
+        let found: Vec<(u32, u64)> = all
+            .iter()
+            .filter(|(pid, stat)| {
+                !self.inside.contains_key(*pid)
+                    && stat.state != 'Z'
+                    && (belongs(stat.session) || belongs(stat.group) || descends(**pid))
+            })
+            .map(|(pid, stat)| (*pid, stat.start_time))
+            .collect();
+        self.outside.extend(found);
+    }
+
+    /// Who is outside and alive, but for those of the leaf; at most `limit`.
+    #[must_use]
+    pub fn escaped(&self, in_leaf: &[u32], limit: usize) -> Vec<ProcessNote> {
+        let alive = self.outside.iter().filter(|(pid, start)| !in_leaf.contains(pid) && is_alive(**pid, **start));
+        alive.take(limit).map(|(pid, _)| note(*pid)).collect()
+    }
+}
+
+/// Whether this very process still runs.
+#[must_use]
+pub fn is_alive(pid: u32, start_time: u64) -> bool {
+    stat(pid).is_some_and(|stat| stat.start_time == start_time && !matches!(stat.state, 'Z' | 'X'))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_name_made_of_parentheses_and_digits_does_not_shift_the_fields() {
+        let line = b"42 (a) S 1 (b\n) R 7 8 9 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 123456 1000 10";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!(stat.name, b"a) S 1 (b\n");
+        assert_eq!((stat.state, stat.parent, stat.group, stat.session, stat.start_time), ('R', 7, 8, 9, 123_456));
+    }
+
+    #[test]
+    fn this_process_is_alive_and_one_with_another_start_time_is_not() {
+        let own = std::process::id();
+        let start = stat(own).unwrap().start_time;
+        assert!(is_alive(own, start));
+        assert!(!is_alive(own, start + 1));
+    }
+}

@@ -1,0 +1,208 @@
+//! GrantRecords on disk: written and fsynced before a session may start (T5), closed with the end
+//! note, and never overwritten by another registration (T4). What the gateway has committed is
+//! marked beside the record by an empty file, so that reports survive restarts.
+//!
+//! `GRANT.json` is the record; `GRANT.started` and `GRANT.ended` mean that the gateway noted the
+//! start, the end. Anything with another ending is a left-over of a write that a crash cut short.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use twinlock_protocol::codec::DecodeError;
+use twinlock_protocol::evidence::{EndNote, GrantRecord};
+use twinlock_protocol::ids::GrantId;
+
+/// Why a record could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A record of this grant is there: a grant starts at most once.
+    #[error("grant {0} has a record already")]
+    Exists(GrantId),
+    /// The disk refuses.
+    #[error("record {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a record.
+    #[error("record {}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: DecodeError,
+    },
+}
+
+/// What the gateway has committed of a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Noted {
+    /// Nothing.
+    Nothing,
+    /// That it started.
+    Start,
+    /// That it ended.
+    End,
+}
+
+/// The directory of records. The reaper is its only writer.
+#[derive(Clone, Debug)]
+pub struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    /// Opens the directory and removes what a crash left half-written.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`] when it is not a writable directory.
+    pub fn open(dir: &Path) -> Result<Self, RecordError> {
+        let records = Self { dir: dir.to_owned() };
+        for name in records.names()? {
+            if name.ends_with(".new") {
+                let path = records.dir.join(name);
+                std::fs::remove_file(&path).map_err(|source| RecordError::Io { path, source })?;
+            }
+        }
+        Ok(records)
+    }
+
+    /// Writes the record of a new grant. When this returns `Ok`, it survives a power cut; when it
+    /// does not, nothing is left behind.
+    ///
+    /// # Errors
+    /// [`RecordError::Exists`], [`RecordError::Io`].
+    pub fn create(&self, record: &GrantRecord) -> Result<(), RecordError> {
+        let path = self.path(record.grant);
+        if path.symlink_metadata().is_ok() {
+            return Err(RecordError::Exists(record.grant));
+        }
+        let new = self.write_new(record)?;
+        // A hard link never replaces: two registrations of one grant can't both win.
+        let linked = std::fs::hard_link(&new, &path);
+        let removed = std::fs::remove_file(&new);
+        match linked {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(RecordError::Exists(record.grant));
+            }
+            Err(source) => return Err(RecordError::Io { path, source }),
+        }
+        if let Err(source) = removed.and_then(|()| self.sync_dir()) {
+            let _ = std::fs::remove_file(&path);
+            return Err(RecordError::Io { path, source });
+        }
+        Ok(())
+    }
+
+    /// Writes the end into a record, durably. An end that is there already stays.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`], [`RecordError::Malformed`].
+    pub fn close(&self, grant: GrantId, end: &EndNote) -> Result<(), RecordError> {
+        let mut record = self.read(grant)?;
+        if record.end.is_some() {
+            return Ok(());
+        }
+        record.end = Some(end.clone());
+        let new = self.write_new(&record)?;
+        let path = self.path(grant);
+        std::fs::rename(&new, &path)
+            .and_then(|()| self.sync_dir())
+            .map_err(|source| RecordError::Io { path, source })
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`], [`RecordError::Malformed`].
+    pub fn read(&self, grant: GrantId) -> Result<GrantRecord, RecordError> {
+        let path = self.path(grant);
+        let bytes = std::fs::read(&path).map_err(|source| RecordError::Io { path: path.clone(), source })?;
+        GrantRecord::from_bytes(&bytes).map_err(|source| RecordError::Malformed { path, source })
+    }
+
+    /// Whether a record of this grant is there.
+    #[must_use]
+    pub fn exists(&self, grant: GrantId) -> bool {
+        self.path(grant).symlink_metadata().is_ok()
+    }
+
+    /// Marks what the gateway has committed. A mark that is lost only sends a report twice.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`].
+    pub fn note(&self, grant: GrantId, noted: Noted) -> Result<(), RecordError> {
+        let (mark, other) = match noted {
+            Noted::Nothing => return Ok(()),
+            Noted::Start => ("started", None),
+            Noted::End => ("ended", Some("started")),
+        };
+        if !self.exists(grant) {
+            return Ok(());
+        }
+        let path = self.dir.join(format!("{grant}.{mark}"));
+        let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        made.map_err(|source| RecordError::Io { path, source })?;
+        if let Some(other) = other {
+            let _ = std::fs::remove_file(self.dir.join(format!("{grant}.{other}")));
+        }
+        Ok(())
+    }
+
+    /// Every grant whose end the gateway has not committed, with what it has.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`].
+    pub fn open_ends(&self) -> Result<Vec<(GrantId, Noted)>, RecordError> {
+        let names: std::collections::BTreeSet<String> = self.names()?.into_iter().collect();
+        let grants = names.iter().filter_map(|name| name.strip_suffix(".json").and_then(GrantId::from_text));
+        Ok(grants
+            .filter(|grant| !names.contains(&format!("{grant}.ended")))
+            .map(|grant| {
+                let started = names.contains(&format!("{grant}.started"));
+                (grant, if started { Noted::Start } else { Noted::Nothing })
+            })
+            .collect())
+    }
+
+    fn path(&self, grant: GrantId) -> PathBuf {
+        self.dir.join(format!("{grant}.json"))
+    }
+
+    fn names(&self) -> Result<Vec<String>, RecordError> {
+        let io = |source| RecordError::Io { path: self.dir.clone(), source };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.dir).map_err(io)? {
+            if let Ok(name) = entry.map_err(io)?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Writes and fsyncs `GRANT.new`; removes it when that fails.
+    fn write_new(&self, record: &GrantRecord) -> Result<PathBuf, RecordError> {
+        let path = self.dir.join(format!("{}.new", record.grant));
+        let write = || -> std::io::Result<()> {
+            let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            file.write_all(&record.to_bytes())?;
+            file.sync_all()
+        };
+        match write() {
+            Ok(()) => Ok(path),
+            Err(source) => {
+                let _ = std::fs::remove_file(&path);
+                Err(RecordError::Io { path, source })
+            }
+        }
+    }
+
+    fn sync_dir(&self) -> std::io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
