@@ -1,0 +1,168 @@
+//! The link to the gateway: one TLS connection, opened again and again with growing, random pauses.
+//! It carries frames; what they mean is the relay's and the watcher's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use twinlock_protocol::limits;
+use twinlock_protocol::wire::WIRE_VERSION;
+use twinlock_protocol::wire::agent::{AgentMessage, GatewayMessage, Hello, PING_S, Ping, SILENCE_S, Welcome};
+
+use super::config::Config;
+use super::frames::{self, FrameError};
+
+/// Connecting, TLS and hellos together.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The first pause after a lost link, and the longest.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Messages that may wait for the link; a gateway that does not read is a lost link.
+const QUEUE: usize = 1024;
+
+/// What the link tells the agent.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// It stands; send here.
+    Up(mpsc::Sender<AgentMessage>),
+    /// The gateway said something.
+    Message(GatewayMessage),
+    /// It is lost.
+    Down,
+}
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The network.
+    #[error("the gateway cannot be reached")]
+    Connect(#[from] std::io::Error),
+    /// No answer in time.
+    #[error("the gateway does not answer")]
+    Timeout,
+    /// The name in the configuration can't be one.
+    #[error("the gateway's name is not valid")]
+    Name(#[from] rustls::pki_types::InvalidDnsNameError),
+    /// A frame.
+    #[error("the link failed")]
+    Frame(#[from] FrameError),
+    /// The gateway speaks another protocol or version.
+    #[error("the gateway speaks another protocol")]
+    Wire,
+    /// The gateway closed.
+    #[error("the gateway closed the link")]
+    Closed,
+    /// Nothing was heard for [`SILENCE_S`].
+    #[error("the gateway is silent")]
+    Silent,
+    /// It does not read what we send.
+    #[error("the gateway does not read")]
+    Stuck,
+}
+
+/// Keeps the link, for ever.
+pub async fn keep(config: Arc<Config>, tls: TlsConnector, events: mpsc::Sender<LinkEvent>) {
+    let mut pause = PAUSE;
+    loop {
+        match tokio::time::timeout(CONNECT, connect(&config, &tls)).await.unwrap_or(Err(LinkError::Timeout)) {
+            Ok(stream) => {
+                tracing::info!(gateway = %config.gateway, "the link to the gateway stands");
+                pause = PAUSE;
+                let error = carry(stream, &events).await;
+                tracing::warn!(gateway = %config.gateway, error = &error as &dyn std::error::Error, "the link is lost");
+                if events.send(LinkEvent::Down).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(gateway = %config.gateway, error = &error as &dyn std::error::Error, "no link");
+            }
+        }
+        tokio::time::sleep(jitter(pause)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Between half the pause and all of it, so that a thousand hosts do not come back in step.
+fn jitter(pause: Duration) -> Duration {
+    let mut random = [0; 1];
+    // Without randomness the pause is just the full one.
+    let part = SystemRandom::new().fill(&mut random).map_or(u8::MAX, |()| random.into_iter().fold(0, |_, b| b));
+    pause / 2 + pause.mul_f64(f64::from(part) / 510.0)
+}
+
+async fn connect(
+    config: &Config,
+    tls: &TlsConnector,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
+    let stream = TcpStream::connect(&config.gateway).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(config.gateway_name().to_owned())?;
+    let mut stream = tls.connect(name, stream).await?;
+    if stream.get_ref().1.alpn_protocol() != Some(twinlock_protocol::wire::agent::ALPN) {
+        return Err(LinkError::Wire);
+    }
+    let software = concat!("twinlock-gatewayd ", env!("CARGO_PKG_VERSION")).to_owned();
+    let hello = AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: config.host.clone(), software });
+    frames::write(&mut stream, &hello).await?;
+    match frames::read(&mut stream, limits::SMALL_FRAME_BYTES).await? {
+        Some(GatewayMessage::Welcome(Welcome { wire: WIRE_VERSION, .. })) => Ok(stream),
+        Some(_) => Err(LinkError::Wire),
+        None => Err(LinkError::Closed),
+    }
+}
+
+/// Carries frames both ways until something fails.
+async fn carry(stream: impl AsyncRead + AsyncWrite, events: &mpsc::Sender<LinkEvent>) -> LinkError {
+    let (reader, writer) = tokio::io::split(stream);
+    let (sender, queue) = mpsc::channel(QUEUE);
+    if events.send(LinkEvent::Up(sender)).await.is_err() {
+        return LinkError::Closed;
+    }
+    tokio::select! {
+        error = read_all(reader, events) => error,
+        error = write_all(writer, queue) => error,
+    }
+}
+
+async fn read_all(mut reader: impl AsyncRead + Unpin, events: &mpsc::Sender<LinkEvent>) -> LinkError {
+    loop {
+        let next = frames::read(&mut reader, limits::FRAME_BYTES);
+        let message = match tokio::time::timeout(Duration::from_secs(SILENCE_S), next).await {
+            Err(_) => return LinkError::Silent,
+            Ok(Err(error)) => return error.into(),
+            Ok(Ok(None)) => return LinkError::Closed,
+            Ok(Ok(Some(message))) => message,
+        };
+        match message {
+            GatewayMessage::Ping(_) => {}
+            GatewayMessage::Welcome(_) => return LinkError::Wire,
+            GatewayMessage::Module(_) | GatewayMessage::EndGrant(_) | GatewayMessage::Noted(_) => {
+                if events.send(LinkEvent::Message(message)).await.is_err() {
+                    return LinkError::Closed;
+                }
+            }
+        }
+    }
+}
+
+async fn write_all(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<AgentMessage>) -> LinkError {
+    loop {
+        let message = match tokio::time::timeout(Duration::from_secs(PING_S), queue.recv()).await {
+            Err(_) => AgentMessage::Ping(Ping {}),
+            Ok(Some(message)) => message,
+            // The agent gave the link up: its queue was full.
+            Ok(None) => return LinkError::Stuck,
+        };
+        match tokio::time::timeout(Duration::from_secs(SILENCE_S), frames::write(&mut writer, &message)).await {
+            Err(_) => return LinkError::Stuck,
+            Ok(Err(error)) => return error.into(),
+            Ok(Ok(())) => {}
+        }
+    }
+}

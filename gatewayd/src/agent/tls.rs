@@ -1,0 +1,125 @@
+//! TLS 1.3 to the gateway, without any CA: the gateway is the one key that the configuration pins,
+//! the agent shows a self-signed certificate over its own key, which the roster names. No
+//! resumption: every connection proves both keys.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, SignatureScheme};
+use twinlock_protocol::Digest;
+use twinlock_protocol::bytes::Fixed;
+use twinlock_protocol::ids::HostId;
+use twinlock_protocol::wire::agent::ALPN;
+use zeroize::Zeroizing;
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The key file cannot be read.
+    #[error("cannot read the agent's key {}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The key is no P-256 key in PKCS #8, or no certificate could be made over it.
+    #[error("the agent's key cannot be used")]
+    Certificate(#[from] rcgen::Error),
+    /// rustls refuses the combination.
+    #[error("TLS cannot be set up")]
+    Rustls(#[from] Error),
+}
+
+/// The client side of the link.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn client(host: &HostId, key: &Path, gateway_key: Fixed<32>) -> Result<Arc<ClientConfig>, TlsError> {
+    let der = std::fs::read(key).map_err(|source| TlsError::Key { path: key.into(), source })?;
+    let der = Zeroizing::new(der);
+    let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(
+        &PrivatePkcs8KeyDer::from(der.as_slice()),
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+    )?;
+    let certificate = certificate(host, &pair)?;
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(PinnedKey { key: Digest(gateway_key), provider }))
+        .with_client_auth_cert(vec![certificate], PrivatePkcs8KeyDer::from(der.to_vec()).into())?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// A certificate over the agent's own key. Only its key says anything; the dates are wide because
+/// the key's life is the roster entry's.
+fn certificate(host: &HostId, pair: &rcgen::KeyPair) -> Result<CertificateDer<'static>, rcgen::Error> {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, format!("twinlock agent {host}"));
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2120, 1, 1);
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params.self_signed(pair)?.der().clone())
+}
+
+/// Accepts exactly one key, whatever the certificate around it says; the handshake's signature,
+/// which proves that the peer holds it, is checked in full.
+#[derive(Debug)]
+struct PinnedKey {
+    key: Digest,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for PinnedKey {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let (rest, certificate) =
+            x509_parser::parse_x509_certificate(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+        if !rest.is_empty() {
+            return Err(CertificateError::BadEncoding.into());
+        }
+        if Digest::plain(certificate.public_key().raw) == self.key {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
