@@ -46,10 +46,7 @@ pub async fn read<T: serde::de::DeserializeOwned>(
 ///
 /// # Errors
 /// [`FrameError::Io`].
-pub async fn write<T: serde::Serialize>(
-    stream: &mut (impl AsyncWrite + Unpin),
-    message: &T,
-) -> Result<(), FrameError> {
+pub async fn write<T: serde::Serialize>(stream: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<(), FrameError> {
     stream.write_all(&wire::frame(message)).await?;
     stream.flush().await?;
     Ok(())

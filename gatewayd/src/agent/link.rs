@@ -96,10 +96,7 @@ fn jitter(pause: Duration) -> Duration {
     pause / 2 + pause.mul_f64(f64::from(part) / 510.0)
 }
 
-async fn connect(
-    config: &Config,
-    tls: &TlsConnector,
-) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
+async fn connect(config: &Config, tls: &TlsConnector) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
     let stream = TcpStream::connect(&config.gateway).await?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(config.gateway_name().to_owned())?;

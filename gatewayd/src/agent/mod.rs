@@ -159,7 +159,9 @@ impl Agent {
                 self.modules.insert(conn, sender);
                 None
             }
-            ConnEvent::Said(conn, message) => self.modules.contains_key(&conn).then_some(Input::FromModule(conn, message)),
+            ConnEvent::Said(conn, message) => {
+                self.modules.contains_key(&conn).then_some(Input::FromModule(conn, message))
+            }
             ConnEvent::Closed(conn) => {
                 self.modules.remove(&conn);
                 Some(Input::ModuleGone(conn))

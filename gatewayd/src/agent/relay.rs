@@ -131,12 +131,7 @@ impl<C: Clock + Clone> Relay<C> {
         }
     }
 
-    fn admit(
-        &mut self,
-        conn: ConnId,
-        submit: Submit,
-        now: Instant,
-    ) -> Result<Vec<Effect>, (DenyReason, Option<u32>)> {
+    fn admit(&mut self, conn: ConnId, submit: Submit, now: Instant) -> Result<Vec<Effect>, (DenyReason, Option<u32>)> {
         if submit.wire != WIRE_VERSION {
             return Err((DenyReason::WireMismatch, None));
         }

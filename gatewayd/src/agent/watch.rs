@@ -109,7 +109,11 @@ async fn read_all(mut reader: OwnedReadHalf, replies: mpsc::Sender<ReaperReply>)
 }
 
 /// Passes a report on. Without a link it is dropped: the reaper tells it again when there is one.
-async fn report(reply: ReaperReply, gateway: Option<&mpsc::Sender<AgentMessage>>, orders: &mut BTreeMap<GrantId, EndGrant>) {
+async fn report(
+    reply: ReaperReply,
+    gateway: Option<&mpsc::Sender<AgentMessage>>,
+    orders: &mut BTreeMap<GrantId, EndGrant>,
+) {
     let message = match reply {
         ReaperReply::Started(started) => AgentMessage::Started(started),
         ReaperReply::Ended(ended) => {

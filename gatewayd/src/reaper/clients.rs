@@ -82,7 +82,12 @@ async fn one(keeper: Arc<Keeper>, stream: UnixStream, agent_uid: u32) {
         return;
     }
     if let Err(error) = first(&keeper, conn, agent_uid).await {
-        tracing::warn!(uid = peer.uid, pid = peer.pid, error = &error as &dyn std::error::Error, "a client was dropped");
+        tracing::warn!(
+            uid = peer.uid,
+            pid = peer.pid,
+            error = &error as &dyn std::error::Error,
+            "a client was dropped"
+        );
     }
 }
 

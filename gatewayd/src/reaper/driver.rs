@@ -41,13 +41,7 @@ impl Seat {
     /// A session in `leaf`, whose `open_session` ran in `front_end`; without a pidfd that process is
     /// gone.
     #[must_use]
-    pub fn new(
-        grant: GrantId,
-        leaf: Leaf,
-        front_end: u32,
-        pidfd: Option<OwnedFd>,
-        terminal: Option<Terminal>,
-    ) -> Self {
+    pub fn new(grant: GrantId, leaf: Leaf, front_end: u32, pidfd: Option<OwnedFd>, terminal: Option<Terminal>) -> Self {
         // Deprecated for types whose descriptor can change under it; an OwnedFd's can't, and the
         // replacement is unsafe.
         #[allow(deprecated)]

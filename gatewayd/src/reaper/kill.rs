@@ -79,9 +79,10 @@ pub fn kill_rest(leaf: &Leaf) -> bool {
 /// so lives a tenth of a second longer, no more.
 fn spared(members: &[u32], front_end: u32) -> Vec<u32> {
     let Some(front) = process::stat(front_end) else { return vec![front_end] };
-    let monitor = members.iter().copied().filter(|pid| {
-        process::stat(*pid).is_some_and(|stat| stat.parent == front_end && stat.name == front.name)
-    });
+    let monitor = members
+        .iter()
+        .copied()
+        .filter(|pid| process::stat(*pid).is_some_and(|stat| stat.parent == front_end && stat.name == front.name));
     std::iter::once(front_end).chain(monitor).collect()
 }
 

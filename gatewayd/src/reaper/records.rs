@@ -111,9 +111,7 @@ impl Records {
         record.end = Some(end.clone());
         let new = self.write_new(&record)?;
         let path = self.path(grant);
-        std::fs::rename(&new, &path)
-            .and_then(|()| self.sync_dir())
-            .map_err(|source| RecordError::Io { path, source })
+        std::fs::rename(&new, &path).and_then(|()| self.sync_dir()).map_err(|source| RecordError::Io { path, source })
     }
 
     /// Reads a record.

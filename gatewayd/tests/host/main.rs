@@ -1,0 +1,15 @@
+//! Agent and reaper as real processes: real cgroups, real peer credentials, real sessions. They
+//! need root and skip loudly without it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+mod bench;
+mod player;
+mod sessions;
+mod wire;
