@@ -1,0 +1,316 @@
+//! The wait: one request goes to the agent, its tickets are shown, and the answer comes back, or
+//! the requester gives up, or the time is over. All that is heard here are claims: names come from
+//! the pinned roster, and only `verify` believes a grant.
+#![forbid(unsafe_code)]
+
+use twinlock_protocol::evidence::SignedRequest;
+use twinlock_protocol::ids::{PersonId, TerminalCode, Ticket};
+use twinlock_protocol::roster::VerifiedRoster;
+use twinlock_protocol::verify::{VerifiedAnswer, VerifiedRequest, verify_statement};
+use twinlock_protocol::wire::WIRE_VERSION;
+use twinlock_protocol::wire::module::{Cancel, Granted, ModuleEvent, ModuleMessage, Refused, Resume, Submit};
+use twinlock_protocol::{DenyReason, Fixed, escape, limits};
+
+use crate::clock::{boot_ms, minutes, time_of_day, wall};
+use crate::config::Config;
+use crate::conversation::Conversation;
+use crate::link::{Link, LinkError, Peer};
+use crate::refusal::Refusal;
+use crate::screen::{Scene, Screen};
+use crate::signals::Signals;
+use crate::terminal::Terminal;
+
+/// After a lost link: the gateway keeps the request for its grace, and nothing beyond it.
+const LOST_MS: u64 = (limits::LINK_GRACE_S as u64 + 5) * 1000;
+/// Between two tries to get the link back, in milliseconds.
+const RETRY_MS: u64 = 500;
+
+/// One request on its way.
+pub struct Asking<'a> {
+    /// The host's configuration.
+    pub config: &'a Config,
+    /// Whom to believe at the agent's socket.
+    pub peer: Peer,
+    /// The pinned roster.
+    pub roster: &'a VerifiedRoster,
+    /// The request.
+    pub request: &'a VerifiedRequest,
+    /// 256 random bits that alone resume it.
+    pub resume_token: Fixed<32>,
+    /// The six digits on the terminal.
+    pub code: &'a TerminalCode,
+    /// Until when both approvals count, in milliseconds of `CLOCK_BOOTTIME`.
+    pub deadline_ms: u64,
+}
+
+/// What is known of the request so far.
+struct Progress {
+    accepted: bool,
+    slot: u8,
+    ticket: Option<Ticket>,
+    claimed: bool,
+    approved: Vec<PersonId>,
+    /// Lines about approvals, in order; the last is the block's note.
+    notes: Vec<String>,
+    link: LinkState,
+}
+
+enum LinkState {
+    Up,
+    /// The agent lost its gateway.
+    GatewayAway,
+    /// We lost the agent, at this time, and try again at the second.
+    AgentAway {
+        since_ms: u64,
+        retry_ms: u64,
+    },
+}
+
+/// What one event leads to.
+enum Step {
+    /// Nothing to redraw but, perhaps, the status.
+    Wait,
+    /// Redraw.
+    Draw,
+    /// The answer.
+    Answer(Granted),
+}
+
+/// The answer, with the lines about approvals that the screen has shown.
+pub struct Answer {
+    /// What the gateway sent; nothing of it is verified yet.
+    pub granted: Granted,
+}
+
+impl Asking<'_> {
+    /// Submits the request and waits for its end.
+    ///
+    /// # Errors
+    /// The refusal that ends it: denied, expired, cancelled, refused by agent or gateway, or a
+    /// daemon that is not there or breaks the protocol.
+    pub fn ask(
+        &self,
+        conversation: &mut dyn Conversation,
+        terminal: &Terminal,
+        screen: &mut Screen,
+        signals: &Signals,
+    ) -> Result<Answer, Refusal> {
+        let mut link = None;
+        let result = self.run(conversation, terminal, screen, signals, &mut link);
+        // Closing says the same; the message spares the gateway the guess.
+        if let (Err(refusal), Some(link)) = (&result, &mut link)
+            && matches!(refusal.reason, DenyReason::Cancelled | DenyReason::Expired)
+        {
+            link.send_if_it_fits(&ModuleMessage::Cancel(Cancel {}));
+        }
+        result
+    }
+
+    fn run(
+        &self,
+        conversation: &mut dyn Conversation,
+        terminal: &Terminal,
+        screen: &mut Screen,
+        signals: &Signals,
+        link: &mut Option<Link>,
+    ) -> Result<Answer, Refusal> {
+        *link = Some(self.submit(signals).map_err(first_refusal)?);
+        let mut progress = Progress {
+            accepted: false,
+            slot: 1,
+            ticket: None,
+            claimed: false,
+            approved: Vec::new(),
+            notes: Vec::new(),
+            link: LinkState::Up,
+        };
+        loop {
+            let now = boot_ms();
+            if now >= self.deadline_ms {
+                return Err(DenyReason::Expired.into());
+            }
+            let size = terminal.size();
+            screen.status(conversation, size, &self.status(&progress, now));
+            let step = match link.as_mut() {
+                None => self.reconnect(&mut progress, link, now, signals)?,
+                Some(open) => {
+                    // The status shows whole seconds: wake when the next one begins.
+                    let pause = ((self.deadline_ms - now) % 1000).max(20);
+                    match open.receive::<ModuleEvent>(limits::FRAME_BYTES, pause, signals) {
+                        Ok(None) => Step::Wait,
+                        Ok(Some(event)) => self.event(event, &mut progress)?,
+                        Err(LinkError::Lost(_)) => {
+                            *link = None;
+                            progress.link = LinkState::AgentAway { since_ms: now, retry_ms: now };
+                            Step::Wait
+                        }
+                        Err(error) => return Err(refusal(error)),
+                    }
+                }
+            };
+            match step {
+                Step::Wait => {}
+                Step::Draw => screen.draw(conversation, size, &self.scene(&progress, boot_ms())),
+                Step::Answer(granted) => return Ok(Answer { granted }),
+            }
+        }
+    }
+
+    fn submit(&self, signals: &Signals) -> Result<Link, LinkError> {
+        let mut link = Link::connect(&self.config.agent_socket, self.peer, signals)?;
+        let signed: SignedRequest = self.request.signed().clone();
+        let submit = Submit { wire: WIRE_VERSION, signed, resume_token: self.resume_token };
+        link.send(&ModuleMessage::Submit(submit), signals)?;
+        Ok(link)
+    }
+
+    fn reconnect(
+        &self,
+        progress: &mut Progress,
+        link: &mut Option<Link>,
+        now: u64,
+        signals: &Signals,
+    ) -> Result<Step, Refusal> {
+        let LinkState::AgentAway { since_ms, retry_ms } = progress.link else {
+            return Err(DenyReason::Internal.into());
+        };
+        if now.saturating_sub(since_ms) > LOST_MS {
+            return Err(DenyReason::AgentUnavailable.into());
+        }
+        if now < retry_ms {
+            signals.wait(None, retry_ms - now)?;
+            return Ok(Step::Wait);
+        }
+        let resumed = Link::connect(&self.config.agent_socket, self.peer, signals).and_then(|mut link| {
+            let resume = Resume { wire: WIRE_VERSION, request: self.request.id(), resume_token: self.resume_token };
+            link.send(&ModuleMessage::Resume(resume), signals)?;
+            Ok(link)
+        });
+        match resumed {
+            // Not "up" until the gateway says so by `accepted`: a daemon that takes the connection
+            // and drops it again must not prolong the grace.
+            Ok(open) => *link = Some(open),
+            Err(LinkError::Lost(_)) => {}
+            Err(error) => return Err(refusal(error)),
+        }
+        progress.link = LinkState::AgentAway { since_ms, retry_ms: now.saturating_add(RETRY_MS) };
+        Ok(Step::Wait)
+    }
+
+    fn event(&self, event: ModuleEvent, progress: &mut Progress) -> Result<Step, Refusal> {
+        let broken = |rule: &'static str| Err(Refusal::logging(DenyReason::WireMismatch, rule));
+        match event {
+            ModuleEvent::Accepted(accepted) => {
+                if accepted.request != self.request.id() {
+                    return broken("accepted names another request");
+                }
+                progress.link = LinkState::Up;
+                progress.accepted = true;
+                Ok(Step::Draw)
+            }
+            ModuleEvent::Ticket(show) => {
+                if !(1..=2).contains(&show.slot) {
+                    return broken("a ticket's slot is 1 or 2");
+                }
+                progress.slot = show.slot;
+                progress.ticket = Some(show.ticket);
+                progress.claimed = false;
+                Ok(Step::Draw)
+            }
+            ModuleEvent::Claimed(slot) => {
+                progress.claimed = slot.slot == progress.slot;
+                Ok(Step::Wait)
+            }
+            ModuleEvent::Approved(approved) => {
+                if !progress.approved.contains(&approved.person) {
+                    let name = self.name(&approved.person).ok_or(DenyReason::ApproverUnknown)?;
+                    progress.notes.push(format!("{name} approved {}", time_of_day(wall())));
+                    progress.approved.push(approved.person);
+                    progress.claimed = false;
+                    // This ticket is spent; the next one comes with its own event.
+                    progress.ticket = None;
+                }
+                Ok(Step::Draw)
+            }
+            ModuleEvent::Denied(denied) => Err(self.denied(&denied.statement)),
+            ModuleEvent::Refused(refused) => Err(told(&refused)),
+            ModuleEvent::Granted(granted) => Ok(Step::Answer(granted)),
+            ModuleEvent::Link(link) => {
+                progress.link = if link.up { LinkState::Up } else { LinkState::GatewayAway };
+                Ok(Step::Wait)
+            }
+        }
+    }
+
+    /// A denial refuses whether or not it verifies; the words are shown only when it does.
+    fn denied(&self, statement: &twinlock_protocol::statement::SignedStatement) -> Refusal {
+        match verify_statement(self.roster, self.request, statement) {
+            Ok(VerifiedAnswer::Denial(denial)) => {
+                let name = self.name(denial.signer().person()).unwrap_or_default();
+                let said = match denial.reason().map(str::trim).filter(|reason| !reason.is_empty()) {
+                    None => format!("by {name}"),
+                    Some(reason) => format!("by {name}, who says: {}", escape::visible(reason.as_bytes())),
+                };
+                Refusal::saying(DenyReason::Denied, said)
+            }
+            Ok(VerifiedAnswer::Approval(_)) => DenyReason::EvidenceMalformed.into(),
+            Err(reason) => reason.into(),
+        }
+    }
+
+    /// A person's name, from the pinned roster alone.
+    fn name(&self, person: &PersonId) -> Option<String> {
+        self.roster.roster().person(person).map(|person| escape::visible(person.name.as_bytes()))
+    }
+
+    fn scene(&self, progress: &Progress, now: u64) -> Scene {
+        let origin = self.roster.roster().qr_origin();
+        let address = origin.zip(progress.ticket.as_ref()).map(|(origin, ticket)| address(origin, ticket));
+        let note = progress.notes.last().map(|note| match (progress.slot, &progress.ticket) {
+            (2, Some(_)) => format!("{note}; approver 2: scan this one"),
+            _ => note.clone(),
+        });
+        Scene { address, code: format!("code {}", self.code), note, status: self.status(progress, now) }
+    }
+
+    fn status(&self, progress: &Progress, now: u64) -> String {
+        let left = minutes(self.deadline_ms.saturating_sub(now).div_ceil(1000));
+        let what = match (&progress.link, progress.accepted, progress.claimed) {
+            (LinkState::AgentAway { .. }, ..) => "the twinlock agent is away, trying again".to_owned(),
+            (LinkState::GatewayAway, ..) => "the gateway is away, trying again".to_owned(),
+            (LinkState::Up, false, _) => "asking the gateway".to_owned(),
+            (LinkState::Up, true, true) => format!("approver {} of 2 is reading it", progress.slot),
+            (LinkState::Up, true, false) => format!("waiting for approver {} of 2", progress.slot),
+        };
+        format!("{what}, {left} left, Ctrl-C to give up")
+    }
+}
+
+/// The address that the QR holds, upper case so that the code stays small: scheme and host don't
+/// mind, path and ticket are upper case by nature.
+fn address(origin: &str, ticket: &Ticket) -> String {
+    format!("{}/S/{}", origin.to_ascii_uppercase(), ticket.as_str())
+}
+
+fn told(refused: &Refused) -> Refusal {
+    match refused.retry_after_s {
+        None => refused.reason.into(),
+        Some(seconds) => Refusal::saying(refused.reason, format!("try again in {}", minutes(seconds.into()))),
+    }
+}
+
+/// Before the request is submitted, a lost link means that there is no agent.
+fn first_refusal(error: LinkError) -> Refusal {
+    match error {
+        LinkError::Lost(error) => Refusal::logging(DenyReason::AgentUnavailable, error),
+        other => refusal(other),
+    }
+}
+
+fn refusal(error: LinkError) -> Refusal {
+    match error {
+        LinkError::Ended(refusal) => refusal,
+        LinkError::Lost(_) | LinkError::NotTrusted(_) => Refusal::logging(DenyReason::AgentUnavailable, error),
+        LinkError::Broken(_) => Refusal::logging(DenyReason::WireMismatch, error),
+    }
+}

@@ -1,0 +1,28 @@
+//! One line to the system log (RFC 3164 over /dev/log, facility authpriv) when the module refuses
+//! for a fault of the installation, so that an administrator finds the detail that the terminal
+//! does not show. Never argv, never environment, never a secret; a log that does not listen is not
+//! waited for. The audit of requests and grants is the gateway's and the reaper's.
+#![forbid(unsafe_code)]
+
+use std::os::unix::net::UnixDatagram;
+
+use crate::refusal::Refusal;
+
+/// authpriv (10) · 8 + warning (4).
+const PRIORITY: u32 = 84;
+
+/// Logs a refusal.
+pub fn refused(hook: &str, refusal: &Refusal) {
+    let Some(detail) = refusal.logged.as_deref() else { return };
+    let detail = twinlock_protocol::escape::visible(detail.as_bytes());
+    let line = format!(
+        "<{PRIORITY}>pam_twinlock[{}]: {hook}: refused: {}: {detail}",
+        std::process::id(),
+        refusal.reason.row().name
+    );
+    if let Ok(socket) = UnixDatagram::unbound()
+        && socket.set_nonblocking(true).is_ok()
+    {
+        let _heard_or_not = socket.send_to(line.as_bytes(), "/dev/log");
+    }
+}

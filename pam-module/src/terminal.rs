@@ -1,0 +1,87 @@
+//! The controlling terminal: whether there is one, its size, and the input typed ahead. Text goes
+//! by the PAM conversation, never through here.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use rustix::fs::OFlags;
+use rustix::termios::{QueueSelector, tcflush, tcgetwinsize};
+
+/// Columns and rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Columns.
+    pub columns: usize,
+    /// Rows.
+    pub rows: usize,
+}
+
+impl Size {
+    /// What a terminal has that does not say.
+    pub const USUAL: Self = Self { columns: 80, rows: 24 };
+}
+
+/// The controlling terminal.
+pub struct Terminal(Kind);
+
+enum Kind {
+    Device(File),
+    #[cfg(test)]
+    Pretended(Size),
+}
+
+impl Terminal {
+    /// Opens `/dev/tty`; `None` when the process has no controlling terminal. (`PAM_TTY` is no
+    /// proof of one.)
+    #[must_use]
+    pub fn open() -> Option<Self> {
+        let flags = (OFlags::NOCTTY | OFlags::CLOEXEC).bits().cast_signed();
+        let device = File::options().read(true).write(true).custom_flags(flags).open("/dev/tty").ok()?;
+        Some(Self(Kind::Device(device)))
+    }
+
+    /// A terminal of this size, for tests.
+    #[cfg(test)]
+    pub fn pretend(size: Size) -> Self {
+        Self(Kind::Pretended(size))
+    }
+
+    /// Its size now.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        let device = match &self.0 {
+            Kind::Device(device) => device,
+            #[cfg(test)]
+            Kind::Pretended(size) => return *size,
+        };
+        match tcgetwinsize(device) {
+            Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+                Size { columns: size.ws_col.into(), rows: size.ws_row.into() }
+            }
+            Ok(_) | Err(_) => Size::USUAL,
+        }
+    }
+
+    /// Throws away what was typed ahead: what was meant for this wait must not run as root after
+    /// it.
+    pub fn flush_input(&self) {
+        match &self.0 {
+            Kind::Device(device) => {
+                let _nothing_to_flush_is_fine = tcflush(device, QueueSelector::IFlush);
+            }
+            #[cfg(test)]
+            Kind::Pretended(_) => {}
+        }
+    }
+
+    /// The device, to hand to the reaper for its warnings.
+    #[must_use]
+    pub fn device(&self) -> Option<&File> {
+        match &self.0 {
+            Kind::Device(device) => Some(device),
+            #[cfg(test)]
+            Kind::Pretended(_) => None,
+        }
+    }
+}
