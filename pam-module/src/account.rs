@@ -97,7 +97,6 @@ pub fn account<S: Conversation + GrantStore>(
     let code = session_key::terminal_code()?;
     let request = request(&config, &roster, &facts, requester, &asked, wish, &code, session, key.public())?;
     let request = sign(&config, world.owner, &roster, &request, &key)?;
-    drop(key);
     wait(session, world.owner, &config, &roster, &request, &facts, &terminal, &code, pkcs8)
 }
 

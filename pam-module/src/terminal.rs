@@ -23,12 +23,11 @@ impl Size {
 }
 
 /// The controlling terminal.
-pub struct Terminal(Kind);
-
-enum Kind {
-    Device(File),
-    #[cfg(test)]
-    Pretended(Size),
+pub struct Terminal {
+    /// None in tests alone.
+    device: Option<File>,
+    /// What a device that does not say, or a test's terminal, is taken for.
+    usual: Size,
 }
 
 impl Terminal {
@@ -38,50 +37,37 @@ impl Terminal {
     pub fn open() -> Option<Self> {
         let flags = (OFlags::NOCTTY | OFlags::CLOEXEC).bits().cast_signed();
         let device = File::options().read(true).write(true).custom_flags(flags).open("/dev/tty").ok()?;
-        Some(Self(Kind::Device(device)))
+        Some(Self { device: Some(device), usual: Size::USUAL })
     }
 
     /// A terminal of this size, for tests.
     #[cfg(test)]
     pub fn pretend(size: Size) -> Self {
-        Self(Kind::Pretended(size))
+        Self { device: None, usual: size }
     }
 
     /// Its size now.
     #[must_use]
     pub fn size(&self) -> Size {
-        let device = match &self.0 {
-            Kind::Device(device) => device,
-            #[cfg(test)]
-            Kind::Pretended(size) => return *size,
-        };
-        match tcgetwinsize(device) {
-            Ok(size) if size.ws_col > 0 && size.ws_row > 0 => {
+        match self.device.as_ref().map(tcgetwinsize) {
+            Some(Ok(size)) if size.ws_col > 0 && size.ws_row > 0 => {
                 Size { columns: size.ws_col.into(), rows: size.ws_row.into() }
             }
-            Ok(_) | Err(_) => Size::USUAL,
+            Some(_) | None => self.usual,
         }
     }
 
     /// Throws away what was typed ahead: what was meant for this wait must not run as root after
     /// it.
     pub fn flush_input(&self) {
-        match &self.0 {
-            Kind::Device(device) => {
-                let _nothing_to_flush_is_fine = tcflush(device, QueueSelector::IFlush);
-            }
-            #[cfg(test)]
-            Kind::Pretended(_) => {}
+        if let Some(device) = &self.device {
+            let _nothing_to_flush_is_fine = tcflush(device, QueueSelector::IFlush);
         }
     }
 
     /// The device, to hand to the reaper for its warnings.
     #[must_use]
     pub fn device(&self) -> Option<&File> {
-        match &self.0 {
-            Kind::Device(device) => Some(device),
-            #[cfg(test)]
-            Kind::Pretended(_) => None,
-        }
+        self.device.as_ref()
     }
 }

@@ -175,10 +175,8 @@ const WRAPPERS: &[&str] =
 
 /// Whether a program's file name is in the list, with or without a version (`python3.11`).
 fn is_one_of(program: &[u8], list: &[&str]) -> bool {
-    let versioned = |name: &&str| {
-        program.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.iter().all(|b| b.is_ascii_digit() || *b == b'.'))
-    };
-    list.iter().any(|name| versioned(name))
+    let version = |rest: &[u8]| rest.iter().all(|b| b.is_ascii_digit() || *b == b'.');
+    list.iter().any(|name| program.strip_prefix(name.as_bytes()).is_some_and(version))
 }
 
 /// Whether the command reads commands from its input or gives a shell: an interpreter without a
