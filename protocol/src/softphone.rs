@@ -131,6 +131,57 @@ impl Phone {
         }
     }
 
+    /// The form of an honest registration: what a browser puts into `navigator.credentials.create`.
+    #[must_use]
+    pub fn honest_registration(&self, rp_id: &str, origin: &str, challenge: &[u8]) -> AssertionForm {
+        AssertionForm {
+            kind: "webauthn.create".into(),
+            origin: origin.into(),
+            challenge: Bytes(challenge.to_vec()).to_text(),
+            cross_origin: false,
+            top_origin: None,
+            rp_id: rp_id.into(),
+            flags: if self.device.backup_eligible { 0x5d } else { 0x45 },
+            extra: Vec::new(),
+        }
+    }
+
+    /// A registration of this form: authenticator data with the attested credential data, and the
+    /// client data JSON.
+    #[must_use]
+    pub fn registration(&self, form: &AssertionForm) -> (Vec<u8>, Vec<u8>) {
+        let Assertion { authenticator_data, client_data_json, .. } = self.assert(form);
+        let mut data = authenticator_data.0;
+        data.extend_from_slice(&self.device.aaguid.0);
+        let id = &self.device.credential_id.0.0;
+        data.extend_from_slice(&u16::try_from(id.len()).expect("a short id").to_be_bytes());
+        data.extend_from_slice(id);
+        // COSE_Key { kty EC2, alg ES256, crv P-256, x, y } (RFC 9052 §7).
+        let (x, y) = self.device.credential_key.0.get(1..).expect("65 bytes").split_at(32);
+        data.extend_from_slice(&[0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01, 0x21, 0x58, 0x20]);
+        data.extend_from_slice(x);
+        data.extend_from_slice(&[0x22, 0x58, 0x20]);
+        data.extend_from_slice(y);
+        (data, client_data_json.0)
+    }
+
+    /// The attestation object (WebAuthn §8.7, format "none") around authenticator data.
+    #[must_use]
+    pub fn unattested(authenticator_data: &[u8]) -> Vec<u8> {
+        let mut object = vec![0xa3, 0x63];
+        object.extend_from_slice(b"fmt");
+        object.push(0x64);
+        object.extend_from_slice(b"none");
+        object.push(0x67);
+        object.extend_from_slice(b"attStmt");
+        object.extend_from_slice(&[0xa0, 0x68]);
+        object.extend_from_slice(b"authData");
+        object.push(0x59);
+        object.extend_from_slice(&u16::try_from(authenticator_data.len()).expect("short data").to_be_bytes());
+        object.extend_from_slice(authenticator_data);
+        object
+    }
+
     /// Signs `tag ‖ payload` with the device key.
     #[must_use]
     pub fn device_sign(&self, domain: Domain, payload: &[u8]) -> Fixed<64> {

@@ -1,0 +1,158 @@
+//! Roster version 1 from what the administrator said and what people enrolled: every rule at its
+//! default unless said otherwise, so that the roster that people read says exactly what holds.
+
+use twinlock_protocol::UnixTime;
+use twinlock_protocol::bytes::Bytes;
+use twinlock_protocol::ids::{CaId, GroupName, PersonId};
+use twinlock_protocol::limits;
+use twinlock_protocol::roster::{
+    Assurance, Ca, Device, FORMAT_VERSION, Gate, Host, HumanMark, Person, PersonKind, Roster, RosterFormat, Rules,
+    ServiceOwner, Standing, Which,
+};
+
+/// The group whose members approve, in a roster that `init` makes.
+pub const APPROVERS: &str = "approvers";
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Approves; does not ask.
+    Approver,
+    /// Asks; has no device.
+    Requester,
+    /// Approves for others, and asks.
+    Both,
+}
+
+/// Somebody whom the administrator named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Participant {
+    /// The id.
+    pub id: PersonId,
+    /// The name that people know.
+    pub name: String,
+    /// Login names on any host.
+    pub logins: Vec<String>,
+    /// What they may do.
+    pub role: Role,
+    /// Groups besides [`APPROVERS`].
+    pub groups: Vec<GroupName>,
+    /// The owner, for a service identity.
+    pub owner: Option<PersonId>,
+}
+
+impl Participant {
+    /// Whether this person enrols a device.
+    #[must_use]
+    pub fn approves(&self) -> bool {
+        match self.role {
+            Role::Approver | Role::Both => true,
+            Role::Requester => false,
+        }
+    }
+
+    fn person(&self, devices: Vec<Device>) -> Person {
+        let mut groups = self.groups.clone();
+        if self.approves() {
+            groups.extend(GroupName::new(APPROVERS));
+        }
+        groups.sort();
+        groups.dedup();
+        Person {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            kind: match &self.owner {
+                None => PersonKind::Human(HumanMark {}),
+                Some(owner) => PersonKind::Service(ServiceOwner { owner: owner.clone() }),
+            },
+            logins: self.logins.clone(),
+            groups,
+            may_request: match self.role {
+                Role::Requester | Role::Both => true,
+                Role::Approver => false,
+            },
+            standing: Standing::Active,
+            devices,
+        }
+    }
+}
+
+/// Everything of roster version 1 but the devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The RP id; permanent.
+    pub rp_id: String,
+    /// The one origin.
+    pub origin: String,
+    /// Everybody.
+    pub participants: Vec<Participant>,
+    /// Every host, as announced.
+    pub hosts: Vec<Host>,
+    /// The elevation CA's certificate, DER.
+    pub ca: Vec<u8>,
+    /// The weakest device that counts.
+    pub floor: Assurance,
+    /// The longest life of a grant, in seconds.
+    pub max_ttl_s: u32,
+    /// How long the roster lives, in seconds.
+    pub life_s: u64,
+}
+
+impl Plan {
+    /// The roster, with each person's devices.
+    pub fn roster(&self, now: UnixTime, devices: impl Fn(&PersonId) -> Vec<Device>) -> Roster {
+        Roster {
+            format: RosterFormat::Roster,
+            format_version: FORMAT_VERSION,
+            version: 1,
+            previous: None,
+            issued_at: now,
+            expires_at: now.plus(self.life_s),
+            rp_id: self.rp_id.clone(),
+            origins: vec![self.origin.clone()],
+            persons: self.participants.iter().map(|one| one.person(devices(&one.id))).collect(),
+            hosts: self.hosts.clone(),
+            uids: Vec::new(),
+            cas: CaId::new("elevation-1")
+                .map(|id| Ca { id, certificate: Bytes(self.ca.clone()) })
+                .into_iter()
+                .collect(),
+            audit_keys: Vec::new(),
+            break_glass_keys: Vec::new(),
+            rules: Rules {
+                quorum: limits::MIN_QUORUM,
+                floor: self.floor,
+                max_ttl_s: self.max_ttl_s,
+                max_approve_by_s: limits::MAX_APPROVE_BY_S,
+                distinct_client_class: false,
+                gates: vec![Gate {
+                    hosts: Which::any(),
+                    targets: Which::any(),
+                    approvers: GroupName::new(APPROVERS).into_iter().collect(),
+                }],
+            },
+        }
+    }
+
+    /// What an administrator should hear before it is too late to change it, each a sentence.
+    #[must_use]
+    pub fn advice(&self) -> Vec<String> {
+        let approvers: Vec<&Participant> = self.participants.iter().filter(|one| one.approves()).collect();
+        let mut advice = vec![format!(
+            "the passkeys belong to \"{}\" for ever: under another name every device must be enrolled again",
+            self.rp_id
+        )];
+        if approvers.len() < 3 && approvers.iter().any(|one| one.role == Role::Both) {
+            advice.push(
+                "an approver who also asks needs two others to approve: with fewer than three approvers, nobody \
+                 of them can be elevated"
+                    .to_owned(),
+            );
+        }
+        if approvers.len() == 2 {
+            advice.push("with two approvers, one lost phone stops every elevation: three are safer".to_owned());
+        }
+        advice
+    }
+}
