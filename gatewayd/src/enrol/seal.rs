@@ -7,13 +7,12 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use twinlock_protocol::Digest;
 use twinlock_protocol::roster::RosterEnvelope;
 use zeroize::Zeroizing;
 
 /// The roster's envelope, in a gateway's state directory.
 pub const ROSTER_FILE: &str = "roster.json";
-/// The digest that the gateway pins, lower-case hexadecimal and a line end.
+/// The digest that the gateway pins, base64url.
 pub const PIN_FILE: &str = "roster.pin";
 /// The elevation CA's key, PKCS #8, DER.
 pub const CA_KEY_FILE: &str = "ca.key";
@@ -76,22 +75,16 @@ pub fn check_unsealed(dir: &Path) -> Result<(), SealError> {
 /// [`SealError`].
 pub fn seal(dir: &Path, keys: &GatewayKeys, envelope: &RosterEnvelope, owner: Option<Owner>) -> Result<(), SealError> {
     check_unsealed(dir)?;
-    let pin = pin_line(&envelope.digest);
+    let pin = envelope.digest.0.to_text();
     let roster = envelope.to_bytes();
     let files: [(&str, &[u8], u32); 5] = [
         (CA_KEY_FILE, &keys.ca_key, 0o600),
-        (CA_FILE, &keys.ca, 0o644),
+        (CA_FILE, &keys.ca, 0o600),
         (GATEWAY_KEY_FILE, &keys.gateway_key, 0o600),
-        (PIN_FILE, pin.as_bytes(), 0o644),
-        (ROSTER_FILE, &roster, 0o644),
+        (PIN_FILE, pin.as_bytes(), 0o600),
+        (ROSTER_FILE, &roster, 0o600),
     ];
     files.into_iter().try_for_each(|(name, bytes, mode)| replace(&dir.join(name), bytes, mode, owner))
-}
-
-/// The pin file's content.
-#[must_use]
-pub fn pin_line(digest: &Digest) -> String {
-    format!("{}\n", digest.to_hex())
 }
 
 /// Puts a whole file in place of another, or of none, durably.
