@@ -66,7 +66,7 @@ export const assurance = ({ device_key, backup_eligible, attested }) =>
 const LEVEL = {
   A: "attested security hardware",
   B: "a passkey that stays on one device",
-  C: "a passkey that may be synced, plus a key of this browser",
+  C: "a passkey that may be synced, plus a key kept in the browser",
   D: "a passkey that may be synced, alone",
 };
 /** @param {Assurance} level */

@@ -147,7 +147,7 @@ export function warnings(request, { requesters }) {
   if (view.preserve_env) add(true, ["Keeps the requester’s environment"], ["Variables chosen by the requester can change what the command does."]);
   if (view.background) add(false, ["Runs in the background"], ["It goes on after the prompt is back, until the time is over."]);
   if (service.startsWith("sudo")) {
-    add(false, ["sudo itself has not decided yet"], ["Its own rules come after your approval and may still refuse."]);
+    add(false, ["sudo itself has not decided yet"], ["Its own rules come after you and may still refuse."]);
   }
   return all;
 }

@@ -63,7 +63,7 @@ async function form(invite, start) {
             return;
           }
           const { title, hint } = describe(error);
-          note.replaceChildren(h("strong", {}, title), " ", hint);
+          note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
         }
       }, { class: "main" }),
     ],
@@ -139,8 +139,14 @@ async function roster(invite, status) {
     return end("bad", "Not this browser’s key", "The roster names another key for you than this browser holds. Do not sign it. Open the link in the browser in which you enrolled.");
   }
   const note = h("p", { class: "note", role: "alert" });
-  const unseen = h("span", { id: "unseen" }, "Scroll down: read all of it first.");
-  const last = h("i", { class: "end" });
+  /** @type {Element[]} */
+  const ends = [];
+  const mark = () => {
+    const end = h("i", { class: "end" });
+    ends.push(end);
+    return end;
+  };
+  const unseen = h("span", { id: "unseen" }, "Read all of it first.");
   const go = button("Sign the roster", async () => {
     if (!seen.all()) return seen.next();
     note.replaceChildren();
@@ -150,7 +156,7 @@ async function roster(invite, status) {
       await signedOff(invite);
     } catch (error) {
       const { title, hint } = describe(error);
-      note.replaceChildren(h("strong", {}, title), " ", hint);
+      note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
     }
   }, { class: "main", "aria-disabled": "true", "aria-describedby": "unseen" });
   const hex = [...hash].map((byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -159,22 +165,22 @@ async function roster(invite, status) {
     title: ["Read and sign the roster"],
     body: [
       h("p", { class: "lead" }, "It says who may approve, from which devices, on which hosts. Hosts will trust exactly this."),
-      ...rosterBody(said, statement.person),
+      ...rosterBody(said, statement.person, mark),
       h("h2", {}, "Its fingerprint"),
       h("p", {}, "The terminal that runs the ceremony shows the same:"),
       h("p", { class: "digest" }, ...groups(hex).map((group) => h("code", {}, group))),
-      last,
+      mark(),
     ],
     actions: [note, h("div", { class: "line" }, unseen), go],
   });
-  const seen = watch(scroller(), [last], signal, () => {
+  const seen = watch(scroller(), ends, signal, () => {
     go.removeAttribute("aria-disabled");
     unseen.replaceChildren("You have seen all of it.");
   });
 }
 
-/** @param {Roster} said @param {string} self */
-function rosterBody(said, self) {
+/** @param {Roster} said @param {string} self @param {() => Node} mark what must have been in view */
+function rosterBody(said, self, mark) {
   /** @param {number} seconds since 1970 */
   const date = (seconds) => new Date(seconds * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
   /** @param {string[]} names @returns {(Node | string)[]} */
@@ -188,12 +194,12 @@ function rosterBody(said, self) {
     h("h2", {}, "People"),
     h("ul", { class: "cards" }, ...said.persons.map((person) =>
       h("li", { class: "card" }, h("strong", {}, shown(person.name), person.id === self ? " (you)" : ""),
-        h("ul", { class: "lines" }, ...personLines(person, said).map((line) => h("li", {}, ...rich(line))))))),
+        h("ul", { class: "lines" }, ...personLines(person, said).map((line) => h("li", {}, ...rich(line)))), mark()))),
     h("h2", {}, "Rules"),
-    h("ul", { class: "lines" }, ...rules(said).map((line) => h("li", {}, ...rich(line)))),
+    h("ul", { class: "lines" }, ...rules(said).map((line) => h("li", {}, ...rich(line), mark()))),
     h("h2", {}, "Hosts"),
     said.hosts.length
-      ? h("ul", { class: "lines" }, ...said.hosts.map((host) => h("li", {}, h("strong", {}, shown(host.name)), ...inGroups(host.groups))))
+      ? h("ul", { class: "lines" }, ...said.hosts.map((host) => h("li", {}, h("strong", {}, shown(host.name)), ...inGroups(host.groups), mark())))
       : h("p", {}, "None yet."),
     h("p", {}, others.join(" ")),
   ];

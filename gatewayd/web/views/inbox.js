@@ -87,7 +87,7 @@ function code(one) {
       } catch (error) {
         const { name, title, hint } = describe(error);
         if (name !== "code-wrong") return failed(error, () => code(one));
-        note.replaceChildren(h("strong", {}, title), " ", hint);
+        note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
         input.select();
       }
     });

@@ -92,14 +92,14 @@ function show(claim, asked, kept) {
         settled = true;
         return failed(error);
       }
-      note.replaceChildren(h("strong", {}, title), " ", hint);
+      note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
     }
   };
 
   const approve = button("Approve", () => (seen.all() ? answer("approve") : seen.next()), {
     class: "approve", "aria-disabled": "true", "aria-describedby": "unseen",
   });
-  const unseen = h("span", { id: "unseen" }, "Scroll down: read the whole command first.");
+  const unseen = h("span", { id: "unseen" }, "Read the whole command first.");
 
   const signal = screen({
     name: "request",
@@ -107,7 +107,7 @@ function show(claim, asked, kept) {
     body: [
       h("ul", { class: "warnings", "aria-label": "Know before you answer" },
         ...warnings(asked, claim).map(({ grave, title, text }) =>
-          h("li", { class: grave ? "grave" : "mild" }, h("strong", {}, ...rich(title)), h("span", {}, ...rich(text))))),
+          h("li", { class: grave ? "grave" : "mild" }, h("strong", {}, ...rich(title), grave ? "" : ". "), ...rich(text)))),
       reason(asked, who),
       facts(asked, claim),
       h("h2", { id: "exact" }, "The exact command"),
@@ -122,7 +122,7 @@ function show(claim, asked, kept) {
 
   const seen = watch(scroller(), command.ends, signal, () => {
     approve.removeAttribute("aria-disabled");
-    unseen.replaceChildren(claim.approved.length ? "It runs at once when you approve." : "A second person must approve too.");
+    unseen.replaceChildren(claim.approved.length ? "Runs as soon as you approve." : "A second person must agree too.");
     say("You have seen the whole command. You can approve now.");
   });
 
@@ -221,7 +221,7 @@ function countdown(claim, asked, signal, status, finish) {
   let offline = false;
   const tick = () => {
     const left = Math.max(0, Math.ceil((until - performance.now()) / 1000));
-    status.textContent = offline ? "No connection. Trying again." : `${clock(left)} to answer`;
+    status.textContent = offline ? "No connection. Trying again." : `${clock(left)} left`;
     status.classList.toggle("urgent", left <= 20);
     if (left === 30 || left === 10) say(`${left} seconds left to answer`);
     if (left === 0) finish(null);

@@ -56,7 +56,7 @@ function signIn(then, why = "Then you see the requests that wait for you.") {
           asked = 0;
           const { name, title, hint } = describe(error);
           if (name === "device-signature") return keyLost();
-          note.replaceChildren(h("strong", {}, title), " ", hint);
+          note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
         }
       }, { class: "main" }),
     ],
