@@ -19,6 +19,7 @@ pub mod cgroup;
 pub mod installation;
 pub mod mounts;
 pub mod ns;
+pub mod phone;
 pub mod picture;
 pub mod proc;
 pub mod term;
