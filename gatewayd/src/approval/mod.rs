@@ -1,1 +1,58 @@
-//! Sign-in, claims, and the road of one person's answer to `protocol::verify`.
+//! Sign-in, claims, and the road of one person's answer to `protocol::verify`, the only maker of
+//! approval tokens. Knows no HTTP. Nothing about a request is told before a person who may answer
+//! it has signed in with a passkey and their device key has signed the claim.
+
+mod answer;
+mod nonce;
+mod sign_in;
+
+use std::sync::Arc;
+
+use twinlock_protocol::DenyReason;
+use twinlock_protocol::roster::{Device, Person};
+
+use crate::serve::Engine;
+
+pub use answer::{ClaimProof, ClaimState, ClaimView, GaveState, InboxLine, RequesterView, summary};
+pub use sign_in::{COOKIE_BYTES, Cookie, SignInFinish, SignInStart, SignedIn};
+
+/// The approvers' side of the gateway.
+pub struct Approvers {
+    engine: Arc<Engine>,
+    sign_ins: sign_in::SignIns,
+    nonces: nonce::Nonces,
+}
+
+impl Approvers {
+    /// With the sign-ins that the database holds.
+    ///
+    /// # Errors
+    /// The database, or the random source.
+    pub fn start(engine: Arc<Engine>) -> Result<Self, DenyReason> {
+        let kept = engine.store.sign_ins(engine.clock.now()).map_err(|_| DenyReason::StoreFailed)?;
+        let sign_ins = sign_in::SignIns::with(kept);
+        let nonces = nonce::Nonces::new()?;
+        Ok(Self { engine, sign_ins, nonces })
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Forgets what is over.
+    pub fn tidy(&self) {
+        let now = self.engine.clock.now();
+        self.sign_ins.tidy(now);
+        self.nonces.tidy(now);
+        self.engine.limits.tidy();
+    }
+
+    /// Person and device of a sign-in, as the roster has them now.
+    fn approver(&self, signed_in: &SignedIn) -> Result<(&Person, &Device), DenyReason> {
+        let person = self.engine.roster.person(&signed_in.person).ok_or(DenyReason::SignInNeeded)?;
+        let device = person.devices.iter().find(|device| device.id == signed_in.device);
+        device.map(|device| (person, device)).ok_or(DenyReason::SignInNeeded)
+    }
+}

@@ -1,1 +1,155 @@
-//! governor limiters, named for what they protect.
+//! governor limiters, named for what they protect: approvers from a flood of requests, the gateway
+//! from a flood of calls. A limited person is told when to try again.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use twinlock_protocol::ids::{HostId, PersonId};
+
+use crate::audit::LimitName;
+use crate::config::LimitsConfig;
+
+/// Too much of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited {
+    /// Of what.
+    pub limit: LimitName,
+    /// When it is worth trying again, in seconds.
+    pub retry_after_s: u32,
+}
+
+struct PerMinute<K: Hash + Eq + Clone>(DefaultKeyedRateLimiter<K>, LimitName);
+
+impl<K: Hash + Eq + Clone> PerMinute<K> {
+    fn new(count: u32, name: LimitName) -> Self {
+        let count = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        Self(RateLimiter::keyed(Quota::per_minute(count)), name)
+    }
+
+    fn check(&self, key: &K) -> Result<(), Limited> {
+        self.0.check_key(key).map_err(|not_until| {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX);
+            Limited { limit: self.1, retry_after_s: seconds.saturating_add(1) }
+        })
+    }
+}
+
+/// Every limiter of the gateway.
+pub struct Limits {
+    requests_per_person: PerMinute<PersonId>,
+    requests_per_host: PerMinute<HostId>,
+    calls_per_address: PerMinute<IpAddr>,
+    calls_per_approver: PerMinute<PersonId>,
+    pending_per_person: u32,
+    pending: u32,
+}
+
+impl Limits {
+    /// As configured.
+    #[must_use]
+    pub fn new(config: &LimitsConfig) -> Self {
+        Self {
+            requests_per_person: PerMinute::new(config.requests_per_person, LimitName::RequestsPerPerson),
+            requests_per_host: PerMinute::new(config.requests_per_host, LimitName::RequestsPerHost),
+            calls_per_address: PerMinute::new(config.calls_per_address, LimitName::CallsPerAddress),
+            calls_per_approver: PerMinute::new(config.calls_per_approver, LimitName::CallsPerApprover),
+            pending_per_person: config.pending_per_person,
+            pending: config.pending,
+        }
+    }
+
+    /// A host submits a request; asked before any signature is checked.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub fn request_of_host(&self, host: &HostId) -> Result<(), Limited> {
+        self.requests_per_host.check(host)
+    }
+
+    /// Persons submit a request; `waiting` of theirs and `all` wait already.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub fn request_of_persons(&self, persons: &[PersonId], waiting: usize, all: usize) -> Result<(), Limited> {
+        // Approve-by ends what waits: a minute is when it is worth looking again.
+        let full = |limit| Err(Limited { limit, retry_after_s: 60 });
+        if all >= self.pending as usize {
+            return full(LimitName::Pending);
+        }
+        if waiting >= self.pending_per_person as usize {
+            return full(LimitName::PendingPerPerson);
+        }
+        persons.iter().try_for_each(|person| self.requests_per_person.check(person))
+    }
+
+    /// An address calls the API. IPv6 addresses count by their /64.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub fn call_of_address(&self, address: IpAddr) -> Result<(), Limited> {
+        self.calls_per_address.check(&network_of(address))
+    }
+
+    /// An approver claims or answers.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub fn call_of_approver(&self, person: &PersonId) -> Result<(), Limited> {
+        self.calls_per_approver.check(person)
+    }
+
+    /// Forgets keys that are at rest.
+    pub fn tidy(&self) {
+        self.requests_per_person.0.retain_recent();
+        self.requests_per_host.0.retain_recent();
+        self.calls_per_address.0.retain_recent();
+        self.calls_per_approver.0.retain_recent();
+    }
+}
+
+/// The address by which a source is counted: one customer usually has a whole IPv6 /64.
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::from(u64::MAX)).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_limited_host_is_told_when_to_try_again_and_another_is_not_limited() {
+        let limits = Limits::new(&LimitsConfig { requests_per_host: 2, ..LimitsConfig::default() });
+        let (one, two) = (HostId::new("web01").unwrap(), HostId::new("web02").unwrap());
+        assert!(limits.request_of_host(&one).is_ok() && limits.request_of_host(&one).is_ok());
+        let limited = limits.request_of_host(&one).unwrap_err();
+        assert_eq!(limited.limit, LimitName::RequestsPerHost);
+        assert!((1..=31).contains(&limited.retry_after_s), "{limited:?}");
+        assert!(limits.request_of_host(&two).is_ok());
+    }
+
+    #[test]
+    fn a_person_with_too_many_waiting_requests_is_limited() {
+        let limits = Limits::new(&LimitsConfig::default());
+        let alice = [PersonId::new("alice").unwrap()];
+        assert!(limits.request_of_persons(&alice, 4, 4).is_ok());
+        assert_eq!(limits.request_of_persons(&alice, 5, 5).unwrap_err().limit, LimitName::PendingPerPerson);
+        assert_eq!(limits.request_of_persons(&alice, 0, 10_000).unwrap_err().limit, LimitName::Pending);
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_as_one() {
+        let network = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:2"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+    }
+}

@@ -1,5 +1,12 @@
 //! Starts the gateway: listeners, store, timers, and an orderly stop.
 
+mod engine;
+
+mod hub;
+mod metrics;
+
+pub use engine::{Engine, Refusal};
+
 use std::path::Path;
 
 use crate::config::{ConfigError, GatewayConfig};

@@ -1,0 +1,240 @@
+//! Sign-in by passkey and device key. The cookie is 256 random bits, kept as a hash, at most twelve
+//! hours old; it alone approves nothing (W7). Every failure looks the same (W8).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use twinlock_protocol::digest::Domain;
+use twinlock_protocol::ids::{CredentialId, DeviceId, PersonId};
+use twinlock_protocol::roster::{Device, Person, Standing};
+use twinlock_protocol::signature::{self, Signature};
+use twinlock_protocol::statement::Assertion;
+use twinlock_protocol::{DenyReason, Digest, Fixed, UnixTime, webauthn};
+
+use super::Approvers;
+use crate::audit;
+use crate::random::random;
+use crate::store::{SignInRow, Transaction, Work};
+
+/// Bytes of a session cookie.
+pub const COOKIE_BYTES: usize = 32;
+/// The longest life of a sign-in, in seconds.
+const LIFE_S: u64 = 12 * 3600;
+/// How long a challenge is good, in seconds.
+const CHALLENGE_S: u64 = 300;
+/// Challenges at the same time; beyond it the oldest go first.
+const CHALLENGES: usize = 10_000;
+
+/// A session cookie's value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Cookie(pub Fixed<COOKIE_BYTES>);
+
+impl Cookie {
+    fn hash(&self) -> Digest {
+        Digest::plain(&self.0.0)
+    }
+}
+
+impl std::fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a cookie")
+    }
+}
+
+/// The beginning of a sign-in.
+#[derive(Clone, Debug)]
+pub struct SignInStart {
+    /// Its id.
+    pub sign_in: Fixed<16>,
+    /// What the passkey signs.
+    pub challenge: Digest,
+}
+
+/// The page's answer.
+#[derive(Clone, Debug)]
+pub struct SignInFinish {
+    /// Which sign-in.
+    pub sign_in: Fixed<16>,
+    /// The passkey that the person chose.
+    pub credential_id: CredentialId,
+    /// Its assertion.
+    pub assertion: Assertion,
+    /// The device key's signature over `"twinlock/claim/v1\0" ‖ challenge`.
+    pub device_signature: Option<Signature>,
+}
+
+/// Somebody who is signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedIn {
+    /// The hash of the cookie.
+    pub(super) cookie: Digest,
+    /// Who.
+    pub person: PersonId,
+    /// On which device.
+    pub device: DeviceId,
+    /// Until when.
+    pub expires_at: UnixTime,
+}
+
+pub(super) struct SignIns {
+    challenges: Mutex<HashMap<Fixed<16>, (Digest, UnixTime)>>,
+    sessions: Mutex<HashMap<Digest, SignInRow>>,
+}
+
+impl SignIns {
+    pub(super) fn with(kept: Vec<SignInRow>) -> Self {
+        let sessions = kept.into_iter().map(|row| (row.cookie, row)).collect();
+        Self { challenges: Mutex::default(), sessions: Mutex::new(sessions) }
+    }
+
+    pub(super) fn tidy(&self, now: UnixTime) {
+        self.challenges.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, until)| now < *until);
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, row| now < row.expires_at);
+    }
+}
+
+impl Approvers {
+    /// Starts a sign-in; names nobody.
+    ///
+    /// # Errors
+    /// [`DenyReason::Internal`] when the random source fails.
+    pub fn start_sign_in(&self) -> Result<SignInStart, DenyReason> {
+        let (sign_in, challenge) = (Fixed(random()?), Digest::of(Domain::SignIn, &random::<32>()?));
+        let now = self.engine.clock.now();
+        let mut challenges = self.sign_ins.challenges.lock().unwrap_or_else(PoisonError::into_inner);
+        if challenges.len() >= CHALLENGES {
+            challenges.retain(|_, (_, until)| now < *until);
+        }
+        if challenges.len() >= CHALLENGES
+            && let Some(oldest) = challenges.iter().min_by_key(|(_, (_, until))| *until).map(|(id, _)| *id)
+        {
+            challenges.remove(&oldest);
+        }
+        challenges.insert(sign_in, (challenge, now.plus(CHALLENGE_S)));
+        Ok(SignInStart { sign_in, challenge })
+    }
+
+    /// Verifies a sign-in; the cookie is new, whatever the browser held before.
+    ///
+    /// # Errors
+    /// [`DenyReason::SignInNeeded`] for everything that does not verify; the audit log has the
+    /// reason. [`DenyReason::StoreFailed`].
+    pub async fn finish_sign_in(&self, finish: SignInFinish, from: &str) -> Result<(Cookie, SignedIn), DenyReason> {
+        let now = self.engine.clock.now();
+        match self.verify_sign_in(&finish, now) {
+            Ok((person, device)) => {
+                let cookie = Cookie(Fixed(random()?));
+                let row = SignInRow {
+                    cookie: cookie.hash(),
+                    person: person.id.clone(),
+                    device: device.id.clone(),
+                    expires_at: now.plus(LIFE_S),
+                };
+                let signed_in = audit::Event::SignedIn {
+                    person: row.person.clone(),
+                    device: row.device.clone(),
+                    assurance: device.assurance(),
+                    from: from.to_owned(),
+                };
+                self.commit(Work::SignIn(row.clone()), signed_in).await?;
+                let session = session_of(&row);
+                self.sign_ins.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(row.cookie, row);
+                Ok((cookie, session))
+            }
+            Err(reason) => {
+                self.engine.metrics.refused(reason);
+                self.engine.note(vec![audit::Event::SignInRefused { reason, from: from.to_owned() }]).await;
+                Err(DenyReason::SignInNeeded)
+            }
+        }
+    }
+
+    fn verify_sign_in(&self, finish: &SignInFinish, now: UnixTime) -> Result<(&Person, &Device), DenyReason> {
+        let taken = self.sign_ins.challenges.lock().unwrap_or_else(PoisonError::into_inner).remove(&finish.sign_in);
+        let (challenge, until) = taken.ok_or(DenyReason::AssertionChallenge)?;
+        if now >= until {
+            return Err(DenyReason::AssertionChallenge);
+        }
+        let roster = &self.engine.roster;
+        let (person, device) =
+            roster.device_by_credential(&finish.credential_id).ok_or(DenyReason::ApproverUnknown)?;
+        webauthn::verify_assertion(roster.roster(), device, &challenge, &finish.assertion)?;
+        verify_claim_signature(device, finish.device_signature.as_ref(), challenge.as_bytes())?;
+        if person.standing != Standing::Active {
+            return Err(DenyReason::ApproverNotEligible);
+        }
+        Ok((person, device))
+    }
+
+    /// Who comes with this cookie.
+    ///
+    /// # Errors
+    /// [`DenyReason::SignInNeeded`].
+    pub fn signed_in(&self, cookie: &Cookie) -> Result<SignedIn, DenyReason> {
+        let now = self.engine.clock.now();
+        let session = {
+            let sessions = self.sign_ins.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+            let row = sessions.get(&cookie.hash()).ok_or(DenyReason::SignInNeeded)?;
+            if now >= row.expires_at {
+                return Err(DenyReason::SignInNeeded);
+            }
+            session_of(row)
+        };
+        let (person, _device) = self.approver(&session)?;
+        if person.standing == Standing::Active { Ok(session) } else { Err(DenyReason::SignInNeeded) }
+    }
+
+    /// Person and device of a sign-in.
+    ///
+    /// # Errors
+    /// [`DenyReason::SignInNeeded`] when the roster no longer has them.
+    pub fn who(&self, signed_in: &SignedIn) -> Result<(&Person, &Device), DenyReason> {
+        self.approver(signed_in)
+    }
+
+    /// A claim nonce for this sign-in.
+    ///
+    /// # Errors
+    /// [`DenyReason::Internal`].
+    pub fn claim_nonce(&self, signed_in: &SignedIn) -> Result<Fixed<32>, DenyReason> {
+        self.nonces.make(&signed_in.cookie, self.engine.clock.now())
+    }
+
+    /// Forgets a sign-in.
+    ///
+    /// # Errors
+    /// [`DenyReason::StoreFailed`].
+    pub async fn sign_out(&self, signed_in: &SignedIn) -> Result<(), DenyReason> {
+        let SignedIn { cookie, person, device, .. } = signed_in.clone();
+        self.sign_ins.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&cookie);
+        self.commit(Work::SignOut(cookie), audit::Event::SignedOut { person, device }).await
+    }
+
+    pub(super) async fn commit(&self, work: Work, event: audit::Event) -> Result<(), DenyReason> {
+        let transaction = Transaction { at_ms: self.engine.clock.unix_ms(), work, events: vec![event] };
+        self.engine.store.commit(transaction).await.map_err(|_| DenyReason::StoreFailed)
+    }
+}
+
+fn session_of(row: &SignInRow) -> SignedIn {
+    SignedIn {
+        cookie: row.cookie,
+        person: row.person.clone(),
+        device: row.device.clone(),
+        expires_at: row.expires_at,
+    }
+}
+
+/// The device key's silent signature over a claim (or a sign-in's challenge): present exactly when
+/// the device has a key.
+pub(super) fn verify_claim_signature(
+    device: &Device,
+    given: Option<&Signature>,
+    payload: &[u8],
+) -> Result<(), DenyReason> {
+    match (&device.device_key, given) {
+        (Some(key), Some(given)) if signature::verify(key, &Domain::Claim.message(payload), given) => Ok(()),
+        (None, None) => Ok(()),
+        (Some(_), Some(_) | None) | (None, Some(_)) => Err(DenyReason::DeviceSignature),
+    }
+}

@@ -1,0 +1,641 @@
+//! Performs what the state machine says: one request at a time, commit first, tell afterwards. The
+//! database is the truth; what is in memory is what was committed last. A commit that fails leaves
+//! everything as it was.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+use twinlock_protocol::ids::{GrantId, HostId, PersonId, RequestId, Ticket};
+use twinlock_protocol::roster::VerifiedRoster;
+use twinlock_protocol::verify;
+use twinlock_protocol::wire::WIRE_VERSION;
+use twinlock_protocol::wire::agent::{EndGrant, EndOrder, ForModule, GatewayMessage};
+use twinlock_protocol::wire::module::{Granted, ModuleEvent, Submit};
+use twinlock_protocol::{DenyReason, Digest, UnixTime};
+
+use super::hub::Hub;
+use super::metrics::Metrics;
+use crate::audit::{self, LimitName};
+use crate::clock::Clock;
+use crate::issue::Issuer;
+use crate::limits::{Limited, Limits};
+use crate::random::random;
+use crate::request::{self, Context, Effect, Event, Reply, Snapshot, State, Step, Submitted};
+use crate::store::{Admission, Advance, Change, CrlRow, RequestRow, StateRow, Store, StoreError, Transaction, Work};
+
+/// A final request is kept in memory this long, in seconds, for modules and pages that ask late.
+const KEEP_S: u64 = 300;
+
+/// A refusal with a hint when to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: DenyReason,
+    /// When to try again, in seconds.
+    pub retry_after_s: Option<u32>,
+}
+
+impl From<DenyReason> for Refusal {
+    fn from(reason: DenyReason) -> Self {
+        Self { reason, retry_after_s: None }
+    }
+}
+
+impl From<Limited> for Refusal {
+    fn from(limited: Limited) -> Self {
+        Self { reason: DenyReason::RateLimited, retry_after_s: Some(limited.retry_after_s) }
+    }
+}
+
+/// One request in memory.
+struct Entry {
+    host: HostId,
+    held: AsyncMutex<Held>,
+}
+
+struct Held {
+    /// None only inside a step, and after a failure that could not be repaired from the store.
+    state: Option<State>,
+    revision: u64,
+    tickets: Vec<Digest>,
+    final_since: Option<UnixTime>,
+}
+
+/// What must not be forgotten while a request waits, found without its lock.
+#[derive(Default)]
+struct Indexes {
+    tickets: HashMap<Digest, RequestId>,
+    claims: HashMap<Digest, RequestId>,
+    waiting: HashMap<RequestId, Vec<PersonId>>,
+    grants: HashMap<GrantId, RequestId>,
+}
+
+/// The gateway's core.
+pub struct Engine {
+    /// The verified roster.
+    pub roster: Arc<VerifiedRoster>,
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Every limiter.
+    pub limits: Limits,
+    /// Figures.
+    pub metrics: Metrics,
+    /// The connected agents.
+    pub hub: Hub,
+    /// This gateway's own ceiling for a grant's life, in seconds.
+    pub max_ttl_s: u32,
+    issuer: Issuer,
+    crl: RwLock<Arc<CrlRow>>,
+    crl_due: Notify,
+    entries: Mutex<HashMap<RequestId, Arc<Entry>>>,
+    indexes: Mutex<Indexes>,
+}
+
+/// What an [`Engine`] is made of.
+pub struct Parts {
+    /// The verified roster.
+    pub roster: Arc<VerifiedRoster>,
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Every limiter.
+    pub limits: Limits,
+    /// The issuer.
+    pub issuer: Issuer,
+    /// This gateway's own ceiling for a grant's life, in seconds.
+    pub max_ttl_s: u32,
+}
+
+/// The engine could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The database.
+    #[error("database")]
+    Store(#[from] StoreError),
+    /// The CA.
+    #[error("revocation list")]
+    Crl(#[from] twinlock_certs::issue::IssueError),
+}
+
+impl Engine {
+    /// Makes the first revocation list of this run and takes up what the database holds: every
+    /// request is verified again; waiting ones get the agents' grace to come back.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn start(parts: Parts) -> Result<Arc<Self>, EngineError> {
+        let Parts { roster, store, clock, limits, issuer, max_ttl_s } = parts;
+        let newest = store.newest_crl()?.map(|crl| crl.number);
+        let crl = issuer.crl(newest, clock.now(), &store.revocations()?)?;
+        let started = audit::Event::GatewayStarted {
+            software: env!("CARGO_PKG_VERSION").to_owned(),
+            roster_version: roster.version,
+            roster_digest: roster.digest(),
+        };
+        let published = audit::Event::CrlIssued { number: crl.number, entries: store.revocations()?.len() as u64 };
+        let transaction = Transaction {
+            at_ms: clock.unix_ms(),
+            work: Work::PublishCrl(crl.clone()),
+            events: vec![started, published],
+        };
+        store.commit(transaction).await?;
+        let rows = store.open_requests(clock.now())?;
+        let engine = Arc::new(Self {
+            roster,
+            store,
+            clock,
+            limits,
+            metrics: Metrics::default(),
+            hub: Hub::default(),
+            max_ttl_s,
+            issuer,
+            crl: RwLock::new(Arc::new(crl)),
+            crl_due: Notify::new(),
+            entries: Mutex::default(),
+            indexes: Mutex::default(),
+        });
+        for row in rows {
+            engine.take_up(row).await;
+        }
+        Ok(engine)
+    }
+
+    async fn take_up(self: &Arc<Self>, row: RequestRow) {
+        let (id, revision) = (row.request, row.revision);
+        match row.stored.revive(&self.roster) {
+            Ok(state) => {
+                self.insert(state, revision);
+                // Every link is lost at a start: modules resume, or the grace ends.
+                if let Err(reason) = self.apply(id, Event::LinkLost).await {
+                    tracing::warn!(request = %id, %reason, "a stored request could not be taken up");
+                }
+            }
+            // Left as it is: never a grant, and visible in the log and in the list of requests.
+            Err(error) => tracing::error!(request = %id, %error, "a stored request is not believed"),
+        }
+    }
+
+    /// The current revocation list.
+    #[must_use]
+    pub fn crl(&self) -> Arc<CrlRow> {
+        Arc::clone(&self.crl.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes audit events that no state change carries.
+    pub async fn note(&self, events: Vec<audit::Event>) {
+        let transaction = Transaction { at_ms: self.clock.unix_ms(), work: Work::Note, events };
+        if let Err(error) = self.store.commit(transaction).await {
+            tracing::error!(%error, "an audit event could not be written");
+        }
+    }
+
+    /// Notes that somebody reached a limit.
+    pub async fn note_limit(&self, limit: LimitName, who: String) {
+        self.metrics.limited(limit);
+        self.note(vec![audit::Event::LimitReached { limit, who }]).await;
+    }
+
+    // ---- admission ------------------------------------------------------------------------------
+
+    /// Admits a request that `host`'s agent relays under `id`, and tells the module. Runs to its end
+    /// even when the caller stops waiting.
+    ///
+    /// # Errors
+    /// [`Refusal`], for the module.
+    pub async fn submit(self: &Arc<Self>, host: &HostId, id: RequestId, submit: Submit) -> Result<(), Refusal> {
+        let (engine, host) = (Arc::clone(self), host.clone());
+        let task = tokio::spawn(async move { engine.submit_here(&host, id, submit).await });
+        task.await.unwrap_or_else(|_| Err(DenyReason::Internal.into()))
+    }
+
+    async fn submit_here(&self, host: &HostId, id: RequestId, submit: Submit) -> Result<(), Refusal> {
+        let outcome = self.try_submit(host, id, submit).await;
+        if let Err(refusal) = outcome {
+            self.metrics.refused(refusal.reason);
+            let event = audit::Event::RequestRefused { host: host.clone(), request: Some(id.0), reason: refusal.reason };
+            self.note(vec![event]).await;
+        }
+        outcome
+    }
+
+    async fn try_submit(&self, host: &HostId, id: RequestId, submit: Submit) -> Result<(), Refusal> {
+        let Submit { wire, signed, resume_token } = submit;
+        if wire != WIRE_VERSION {
+            return Err(DenyReason::WireMismatch.into());
+        }
+        if let Err(limited) = self.limits.request_of_host(host) {
+            self.note_limit(limited.limit, host.to_string()).await;
+            return Err(limited.into());
+        }
+        let verified = verify::verify_request(&self.roster, &signed, self.clock.now())?;
+        if verified.id() != id {
+            return Err(DenyReason::RequestMalformed.into());
+        }
+        // A host speaks for itself alone, even with another host's key at hand.
+        if verified.request().host != *host {
+            return Err(DenyReason::HostUnknown.into());
+        }
+        let persons = verified.requesters().to_vec();
+        self.check_waiting(&persons).await?;
+        let resume = Digest::of(twinlock_protocol::digest::Domain::ResumeToken, &resume_token.0);
+        let fresh = Ticket::from_random(&random().map_err(DenyReason::from)?);
+        let step = request::admit(Submitted { request: verified, resume }, self.context(&fresh))?;
+        let Plan { changes: _, events, tells } = Plan::of(&step.effects);
+        let admission =
+            Admission { request: id, host: host.clone(), signed, state: row_of(&step.state) };
+        match self.commit(Work::Admit(Box::new(admission)), events).await {
+            Ok(()) => {}
+            Err(StoreError::Conflict) => return Err(DenyReason::RequestRepeated.into()),
+            Err(_) => return Err(DenyReason::StoreFailed.into()),
+        }
+        self.metrics.admitted();
+        self.insert(step.state, 0);
+        self.tell_all(host, id, tells);
+        Ok(())
+    }
+
+    async fn check_waiting(&self, persons: &[PersonId]) -> Result<(), Refusal> {
+        let (mine, all) = {
+            let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_mine = |waiting: &&Vec<PersonId>| waiting.iter().any(|person| persons.contains(person));
+            (indexes.waiting.values().filter(is_mine).count(), indexes.waiting.len())
+        };
+        if let Err(limited) = self.limits.request_of_persons(persons, mine, all) {
+            let who: Vec<&str> = persons.iter().map(PersonId::as_str).collect();
+            self.note_limit(limited.limit, who.join(",")).await;
+            return Err(limited.into());
+        }
+        Ok(())
+    }
+
+    fn insert(&self, state: State, revision: u64) {
+        let (id, host) = (state.case().id(), state.case().request.request().host.clone());
+        let mut held = Held { state: None, revision, tickets: Vec::new(), final_since: None };
+        self.index(id, &mut held, &state);
+        held.state = Some(state);
+        let entry = Arc::new(Entry { host, held: AsyncMutex::new(held) });
+        // One that came in meanwhile stays: two entries of one request would be two truths.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert(entry);
+    }
+
+    // ---- steps ----------------------------------------------------------------------------------
+
+    /// Moves a request by an event: commits, then tells. Runs to its end even when the caller stops
+    /// waiting.
+    ///
+    /// # Errors
+    /// [`DenyReason::NotFound`] when it is not in memory, [`DenyReason::StoreFailed`] when nothing
+    /// could be committed (and nothing changed), or the refusal of the step itself.
+    pub async fn apply(self: &Arc<Self>, id: RequestId, event: Event) -> Result<Reply, DenyReason> {
+        let engine = Arc::clone(self);
+        let task = tokio::spawn(async move { engine.apply_here(id, event).await });
+        task.await.unwrap_or(Err(DenyReason::Internal))
+    }
+
+    async fn apply_here(&self, id: RequestId, event: Event) -> Result<Reply, DenyReason> {
+        let entry = self.entry(id).ok_or(DenyReason::NotFound)?;
+        let mut held = entry.held.lock().await;
+        if held.state.is_none() {
+            self.restore(id, &mut held);
+        }
+        let state = held.state.take().ok_or(DenyReason::StoreFailed)?;
+        let before = state.name();
+        let (step, reply) = match self.run(state, event) {
+            Ok(done) => done,
+            Err(reason) => {
+                self.restore(id, &mut held);
+                return Err(reason);
+            }
+        };
+        let plan = Plan::of(&step.effects);
+        if plan.must_commit() {
+            let advance = Advance {
+                request: id,
+                replaces: held.revision,
+                state: row_of(&step.state),
+                changes: plan.changes.clone(),
+            };
+            if let Err(error) = self.commit(Work::Advance(Box::new(advance)), plan.events.clone()).await {
+                tracing::error!(request = %id, %error, "a step was not committed");
+                self.restore(id, &mut held);
+                return Err(DenyReason::StoreFailed);
+            }
+            held.revision = held.revision.saturating_add(1);
+            if before != step.state.name() {
+                self.metrics.moved(step.state.name());
+            }
+        }
+        self.index(id, &mut held, &step.state);
+        held.state = Some(step.state);
+        if plan.changes.iter().any(|change| matches!(change, Change::Revocation { .. })) {
+            self.crl_due.notify_one();
+        }
+        // Still under the request's lock, so that a module hears things in their order.
+        self.tell_all(&entry.host, id, plan.tells);
+        if let Err(reason) = reply {
+            self.metrics.refused(reason);
+        }
+        reply
+    }
+
+    /// One step, and the issue that it may ask for, as one piece.
+    fn run(&self, state: State, event: Event) -> Result<(Step, Result<Reply, DenyReason>), DenyReason> {
+        let fresh = Ticket::from_random(&random()?);
+        let cx = self.context(&fresh);
+        let Step { state, mut effects, reply } = request::step(state, event, cx);
+        let asked = effects.iter().any(|effect| matches!(effect, Effect::Issue));
+        let State::Approved(approved) = state else {
+            return Ok((Step { state, effects, reply: Ok(Reply::Done) }, reply));
+        };
+        if !asked {
+            return Ok((Step { state: State::Approved(approved), effects, reply: Ok(Reply::Done) }, reply));
+        }
+        let started = Instant::now();
+        let issued = approved.issue(cx, |request, approval, given| {
+            self.issuer.certify(request, approval, given, cx.now, cx.max_ttl_s)
+        });
+        self.metrics.issued(started.elapsed());
+        effects.extend(issued.effects);
+        let reply = reply.and_then(|reply| issued.reply.map(|_| reply));
+        Ok((Step { state: issued.state, effects, reply: Ok(Reply::Done) }, reply))
+    }
+
+    fn context<'a>(&'a self, fresh: &'a Ticket) -> Context<'a> {
+        Context { roster: &self.roster, now: self.clock.now(), fresh, max_ttl_s: self.max_ttl_s }
+    }
+
+    async fn commit(&self, work: Work, events: Vec<audit::Event>) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let outcome = self.store.commit(Transaction { at_ms: self.clock.unix_ms(), work, events }).await;
+        self.metrics.committed(started.elapsed(), outcome.is_ok());
+        outcome
+    }
+
+    /// After a failed commit: what the database holds is what is.
+    fn restore(&self, id: RequestId, held: &mut Held) {
+        let stored = self.store.request(id).ok().flatten();
+        let revived = stored.and_then(|row| Some((row.revision, row.stored.revive(&self.roster).ok()?)));
+        match revived {
+            Some((revision, state)) => {
+                held.revision = revision;
+                self.index(id, held, &state);
+                held.state = Some(state);
+            }
+            None => tracing::error!(request = %id, "a request is lost to a failing database; it will not be granted"),
+        }
+    }
+
+    fn index(&self, id: RequestId, held: &mut Held, state: &State) {
+        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        let tickets: Vec<Digest> = state.desk().map(|desk| desk.tickets().collect()).unwrap_or_default();
+        for gone in held.tickets.iter().filter(|ticket| !tickets.contains(ticket)) {
+            indexes.tickets.remove(gone);
+        }
+        for ticket in &tickets {
+            indexes.tickets.insert(*ticket, id);
+        }
+        held.tickets = tickets;
+        indexes.grants.insert(id.grant(), id);
+        if let Some(lease) = state.desk().and_then(|desk| desk.lease()) {
+            indexes.claims.insert(lease.claim, id);
+        }
+        for given in state.given() {
+            indexes.claims.insert(given.lease.claim, id);
+        }
+        if state.desk().is_some() {
+            indexes.waiting.entry(id).or_insert_with(|| state.case().request.requesters().to_vec());
+        } else {
+            indexes.waiting.remove(&id);
+        }
+        self.metrics.waiting(indexes.waiting.len());
+        held.final_since = state.is_final().then(|| held.final_since.unwrap_or_else(|| self.clock.now()));
+    }
+
+    fn entry(&self, id: RequestId) -> Option<Arc<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    // ---- looking --------------------------------------------------------------------------------
+
+    /// Looks at a request's state.
+    pub async fn look<T>(&self, id: RequestId, look: impl FnOnce(&State) -> T) -> Option<T> {
+        let entry = self.entry(id)?;
+        let held = entry.held.lock().await;
+        held.state.as_ref().map(look)
+    }
+
+    /// Every request in memory.
+    #[must_use]
+    pub fn ids(&self) -> Vec<RequestId> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Requests that wait for approvers.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<RequestId> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).waiting.keys().copied().collect()
+    }
+
+    /// Requests of a host.
+    #[must_use]
+    pub fn of_host(&self, host: &HostId) -> Vec<RequestId> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().filter(|(_, entry)| entry.host == *host).map(|(id, _)| *id).collect()
+    }
+
+    /// Whether this request is this host's.
+    #[must_use]
+    pub fn is_of_host(&self, id: RequestId, host: &HostId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.host == *host)
+    }
+
+    /// The request of a grant; one that was forgotten is taken from the database again.
+    ///
+    /// # Errors
+    /// [`DenyReason::NotFound`], [`DenyReason::StoreFailed`].
+    pub fn request_of_grant(&self, grant: GrantId) -> Result<RequestId, DenyReason> {
+        let known = self.indexes.lock().unwrap_or_else(PoisonError::into_inner).grants.get(&grant).copied();
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        let id = self.store.request_of_grant(grant).map_err(|_| DenyReason::StoreFailed)?;
+        let id = id.ok_or(DenyReason::NotFound)?;
+        let row = self.store.request(id).map_err(|_| DenyReason::StoreFailed)?.ok_or(DenyReason::NotFound)?;
+        let state = row.stored.revive(&self.roster).map_err(|_| DenyReason::NotFound)?;
+        self.insert(state, row.revision);
+        Ok(id)
+    }
+
+    /// The request that shows this ticket.
+    #[must_use]
+    pub fn request_of_ticket(&self, ticket: &Digest) -> Option<RequestId> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).tickets.get(ticket).copied()
+    }
+
+    /// The request under this claim.
+    #[must_use]
+    pub fn request_of_claim(&self, claim: &Digest) -> Option<RequestId> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner).claims.get(claim).copied()
+    }
+
+    // ---- telling --------------------------------------------------------------------------------
+
+    fn tell_all(&self, host: &HostId, id: RequestId, tells: Vec<Tell>) {
+        for tell in tells {
+            match tell {
+                Tell::Module(event) => self.tell(host, id, event),
+                Tell::Order(order) => self.order(host, id, order),
+            }
+        }
+    }
+
+    /// Tells a module.
+    pub fn tell(&self, host: &HostId, request: RequestId, event: ToModule) {
+        let event = match event {
+            ToModule::Event(event) => event,
+            ToModule::Granted { certificate, evidence } => {
+                ModuleEvent::Granted(Granted { certificate, evidence, crl: self.crl().der.clone() })
+            }
+        };
+        self.hub.send(host, GatewayMessage::Module(ForModule { request, event }));
+    }
+
+    fn order(&self, host: &HostId, id: RequestId, order: EndOrder) {
+        self.hub.send(host, GatewayMessage::EndGrant(EndGrant { grant: id.grant(), order }));
+    }
+
+    /// Repeats every order that a host must still hear: it has just connected.
+    pub async fn repeat_orders(&self, host: &HostId) {
+        let now = self.clock.now();
+        for id in self.of_host(host) {
+            if let Some(Some(order)) = self.look(id, |state| state.open_order(now)).await {
+                self.order(host, id, order);
+            }
+        }
+    }
+
+    // ---- time -----------------------------------------------------------------------------------
+
+    /// Lets time pass for every request, and forgets what is long over.
+    pub async fn tick(self: &Arc<Self>) {
+        let now = self.clock.now();
+        for id in self.ids() {
+            let Some(entry) = self.entry(id) else { continue };
+            let (over, settled) = {
+                let held = entry.held.lock().await;
+                let settled = held.state.as_ref().is_none_or(State::is_final);
+                let heard = held.state.as_ref().is_none_or(|state| state.open_order(now).is_none());
+                (settled && heard && held.final_since.is_none_or(|since| now >= since.plus(KEEP_S)), settled)
+            };
+            if over {
+                self.forget(id);
+            } else if !settled {
+                // A refusal here is a failing database, already logged; the next tick tries again.
+                let _outcome = self.apply(id, Event::Tick).await;
+            }
+        }
+    }
+
+    fn forget(&self, id: RequestId) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        indexes.tickets.retain(|_, request| *request != id);
+        indexes.claims.retain(|_, request| *request != id);
+        indexes.waiting.remove(&id);
+        indexes.grants.remove(&id.grant());
+    }
+
+    /// Done when a new revocation list is due: something was revoked.
+    pub async fn crl_due(&self) {
+        self.crl_due.notified().await;
+    }
+
+    /// When the current list should be replaced even if nothing is revoked: half of its life.
+    #[must_use]
+    pub fn crl_renewal(&self) -> UnixTime {
+        let crl = self.crl();
+        crl.this_update.plus(crl.next_update.since(crl.this_update) / 2)
+    }
+
+    /// Makes and publishes a new revocation list.
+    ///
+    /// # Errors
+    /// [`EngineError`]; the old list stays.
+    pub async fn publish_crl(&self) -> Result<(), EngineError> {
+        let revocations = self.store.revocations()?;
+        let crl = self.issuer.crl(Some(self.crl().number), self.clock.now(), &revocations)?;
+        let published = audit::Event::CrlIssued { number: crl.number, entries: revocations.len() as u64 };
+        self.commit(Work::PublishCrl(crl.clone()), vec![published]).await?;
+        self.metrics.crl(crl.number, crl.next_update);
+        *self.crl.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(crl);
+        Ok(())
+    }
+}
+
+/// Something for a module; a grant gets the revocation list of the moment it is sent.
+#[derive(Clone, Debug)]
+pub enum ToModule {
+    /// As it is.
+    Event(ModuleEvent),
+    /// A grant.
+    Granted {
+        /// DER.
+        certificate: twinlock_protocol::Bytes,
+        /// The evidence's bytes.
+        evidence: twinlock_protocol::Bytes,
+    },
+}
+
+enum Tell {
+    Module(ToModule),
+    Order(EndOrder),
+}
+
+/// Effects, sorted into what is committed and what is told afterwards.
+struct Plan {
+    changes: Vec<Change>,
+    events: Vec<audit::Event>,
+    tells: Vec<Tell>,
+}
+
+impl Plan {
+    fn of(effects: &[Effect]) -> Self {
+        let mut plan = Self { changes: Vec::new(), events: Vec::new(), tells: Vec::new() };
+        for effect in effects.iter().cloned() {
+            match effect {
+                Effect::Audit(event) => plan.events.push(event),
+                Effect::KeepStatement { person, decision, signed } => {
+                    plan.changes.push(Change::Statement { person, decision, signed });
+                }
+                Effect::KeepCertificate(certified) => plan.changes.push(Change::Certificate(certified)),
+                Effect::KeepRecord(record) => plan.changes.push(Change::Record(record)),
+                Effect::KeepEnd(note) => plan.changes.push(Change::End(note)),
+                Effect::Revoke { serial, because, .. } => {
+                    plan.changes.push(Change::Revocation { serial, because });
+                }
+                Effect::Tell(event) => plan.tells.push(Tell::Module(ToModule::Event(event))),
+                Effect::TellGranted(certified) => plan.tells.push(Tell::Module(ToModule::Granted {
+                    certificate: certified.certificate,
+                    evidence: certified.evidence,
+                })),
+                Effect::Order(order) => plan.tells.push(Tell::Order(order)),
+                Effect::Issue => {}
+            }
+        }
+        plan
+    }
+
+    /// Tickets and the time alone are not worth a write: after a restart fresh tickets are shown.
+    fn must_commit(&self) -> bool {
+        !self.changes.is_empty() || !self.events.is_empty()
+    }
+}
+
+fn row_of(state: &State) -> StateRow {
+    StateRow { name: state.name(), is_final: state.is_final(), snapshot: Snapshot::of(state) }
+}
