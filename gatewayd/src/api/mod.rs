@@ -1,1 +1,10 @@
-//! axum routers, one file per audience; handlers parse, call one function, render.
+//! The gateway's borders, one file per audience: agents, approvers, the administrator, and whoever
+//! fetches revocation lists or figures. Handlers parse, call one function, render.
+
+pub mod admin;
+pub mod agents;
+pub mod approver;
+pub mod http;
+pub mod monitor;
+pub mod problem;
+pub mod tls;

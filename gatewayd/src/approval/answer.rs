@@ -383,4 +383,3 @@ pub fn summary(request: &ElevationRequest) -> String {
         }
     }
 }
-

@@ -156,8 +156,7 @@ impl Approvers {
             return Err(DenyReason::AssertionChallenge);
         }
         let roster = &self.engine.roster;
-        let (person, device) =
-            roster.device_by_credential(&finish.credential_id).ok_or(DenyReason::ApproverUnknown)?;
+        let (person, device) = roster.device_by_credential(&finish.credential_id).ok_or(DenyReason::ApproverUnknown)?;
         webauthn::verify_assertion(roster.roster(), device, &challenge, &finish.assertion)?;
         verify_claim_signature(device, finish.device_signature.as_ref(), challenge.as_bytes())?;
         if person.standing != Standing::Active {
@@ -217,12 +216,7 @@ impl Approvers {
 }
 
 fn session_of(row: &SignInRow) -> SignedIn {
-    SignedIn {
-        cookie: row.cookie,
-        person: row.person.clone(),
-        device: row.device.clone(),
-        expires_at: row.expires_at,
-    }
+    SignedIn { cookie: row.cookie, person: row.person.clone(), device: row.device.clone(), expires_at: row.expires_at }
 }
 
 /// The device key's silent signature over a claim (or a sign-in's challenge): present exactly when

@@ -171,7 +171,7 @@ fn syslog_line(formatter: &Formatter5424, row: &AuditRow) -> Vec<u8> {
             end -= 1;
         }
         message.truncate(end);
-        message.push_str("…");
+        message.push('…');
     }
     let mut line = Vec::new();
     let number = u32::try_from(row.number % u64::from(u32::MAX)).unwrap_or_default();

@@ -197,6 +197,7 @@ pub struct Withdrawn {
 /// The life of a request. Every decision matches all of it.
 #[derive(Debug)]
 #[must_use]
+#[allow(clippy::large_enum_variant)] // one per request, moved a dozen times in its life
 pub enum State {
     /// Waits for the first approval.
     Pending(Pending),

@@ -217,7 +217,8 @@ impl Engine {
         let outcome = self.try_submit(host, id, submit).await;
         if let Err(refusal) = outcome {
             self.metrics.refused(refusal.reason);
-            let event = audit::Event::RequestRefused { host: host.clone(), request: Some(id.0), reason: refusal.reason };
+            let event =
+                audit::Event::RequestRefused { host: host.clone(), request: Some(id.0), reason: refusal.reason };
             self.note(vec![event]).await;
         }
         outcome
@@ -246,8 +247,7 @@ impl Engine {
         let fresh = Ticket::from_random(&random().map_err(DenyReason::from)?);
         let step = request::admit(Submitted { request: verified, resume }, self.context(&fresh))?;
         let Plan { changes: _, events, tells } = Plan::of(&step.effects);
-        let admission =
-            Admission { request: id, host: host.clone(), signed, state: row_of(&step.state) };
+        let admission = Admission { request: id, host: host.clone(), signed, state: row_of(&step.state) };
         match self.commit(Work::Admit(Box::new(admission)), events).await {
             Ok(()) => {}
             Err(StoreError::Conflict) => return Err(DenyReason::RequestRepeated.into()),
@@ -356,9 +356,8 @@ impl Engine {
             return Ok((Step { state: State::Approved(approved), effects, reply: Ok(Reply::Done) }, reply));
         }
         let started = Instant::now();
-        let issued = approved.issue(cx, |request, approval, given| {
-            self.issuer.certify(request, approval, given, cx.now, cx.max_ttl_s)
-        });
+        let issued = approved
+            .issue(cx, |request, approval, given| self.issuer.certify(request, approval, given, cx.now, cx.max_ttl_s));
         self.metrics.issued(started.elapsed());
         effects.extend(issued.effects);
         let reply = reply.and_then(|reply| issued.reply.map(|_| reply));

@@ -1,15 +1,42 @@
-//! Starts the gateway: listeners, store, timers, and an orderly stop.
+//! Starts the gateway: roster, store, engine, listeners, timers; waits for a signal; stops in order.
+//! Without a roster that verifies against the pin it does not start.
 
 mod engine;
-
 mod hub;
 mod metrics;
 
-pub use engine::{Engine, Refusal};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use std::path::Path;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use twinlock_protocol::codec::DecodeError;
+use twinlock_protocol::roster::{RosterEnvelope, RosterError, VerifiedRoster};
+use twinlock_protocol::{DenyReason, Digest, Fixed};
 
+use crate::api::http::{Connections, TlsSource, serve_clear, serve_root, serve_tls};
+use crate::api::tls::{RosterAgents, TlsError, agent_config, approver_config};
+use crate::api::{admin, agents, approver, monitor};
+use crate::approval::Approvers;
+use crate::audit::{self, Sinks};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigError, GatewayConfig};
+use crate::issue::{Issuer, LoadError};
+use crate::limits::Limits;
+use crate::store::{Sqlite, Store, StoreError, Transaction, Work};
+
+pub use engine::{Engine, EngineError, Parts, Refusal, ToModule};
+pub use hub::Hub;
+pub use metrics::Metrics;
+
+/// How often time passes for requests.
+const TICK: Duration = Duration::from_millis(500);
+/// How often memory is tidied.
+const TIDY: Duration = Duration::from_secs(60);
 
 /// Why the gateway stopped or did not start.
 #[derive(Debug, thiserror::Error)]
@@ -17,19 +44,294 @@ pub enum ServeError {
     /// The configuration.
     #[error("configuration")]
     Config(#[from] ConfigError),
-    /// The listeners are not in this build yet.
-    #[error("serve is not in this build")]
-    NotBuilt,
+    /// A file of the state directory cannot be used.
+    #[error("{path}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another gateway runs on this state directory.
+    #[error("{0} is in use by another gateway")]
+    InUse(PathBuf),
+    /// `roster.json` does not decode.
+    #[error("roster.json")]
+    RosterDecode(#[from] DecodeError),
+    /// The roster does not verify against the pin.
+    #[error("the roster is refused")]
+    Roster(#[from] RosterError),
+    /// `roster.pin` is not a digest, or another one than the database's.
+    #[error("roster.pin: {0}")]
+    Pin(&'static str),
+    /// The configured origin is not the roster's.
+    #[error("origin {0} is not the first origin of the roster")]
+    Origin(String),
+    /// The database.
+    #[error("database")]
+    Store(#[from] StoreError),
+    /// The engine.
+    #[error("start")]
+    Engine(#[from] EngineError),
+    /// CA key or certificate.
+    #[error("CA")]
+    Ca(#[from] LoadError),
+    /// TLS.
+    #[error("TLS")]
+    Tls(#[from] TlsError),
+    /// The approvers' side.
+    #[error("sign-ins: {0}")]
+    Approvers(DenyReason),
+    /// A listener could not be opened.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system.
+    #[error("runtime")]
+    Runtime(#[from] std::io::Error),
 }
 
-/// Runs the gateway until SIGTERM.
+/// Runs the gateway until SIGTERM or SIGINT; SIGHUP reads the TLS files again.
 ///
 /// # Errors
 /// [`ServeError`].
 pub fn run(config: &Path) -> Result<(), ServeError> {
     let config = GatewayConfig::load(config)?;
-    for warning in config.warnings() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let running = start(config, Arc::new(SystemClock)).await?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        // Without systemd there is nobody to notify.
+        let _notified = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => running.reload(),
+            }
+        }
+        let _notified = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        running.stop().await;
+        Ok(())
+    })
+}
+
+/// A gateway that runs.
+pub struct Running {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// Where phones come in.
+    pub approver: SocketAddr,
+    /// Where agents come in.
+    pub agents: SocketAddr,
+    /// Metrics and health.
+    pub monitor: Option<SocketAddr>,
+    config: GatewayConfig,
+    tls: TlsSource,
+    sinks: Arc<Sinks>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    _lock: std::fs::File,
+}
+
+impl Running {
+    /// Reads the approver listener's TLS files again, and opens the audit file again. A file that
+    /// cannot be used leaves the old certificate in place.
+    pub fn reload(&self) {
+        self.sinks.reopen();
+        match approver_config(&self.config.approver.tls_cert, &self.config.approver.tls_key) {
+            Ok(config) => {
+                self.tls.replace(config);
+                tracing::info!("TLS certificate read again");
+            }
+            Err(error) => tracing::error!(%error, "the TLS certificate was not replaced"),
+        }
+    }
+
+    /// Stops accepting, finishes what runs, writes the end into the audit log.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.engine.note(vec![audit::Event::GatewayStopped {}]).await;
+    }
+}
+
+/// Starts a gateway; everything listens when this returns.
+///
+/// # Errors
+/// [`ServeError`]; nothing listens then.
+pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Running, ServeError> {
+    let warnings = config.warnings();
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    Err(ServeError::NotBuilt)
+    let dir = config.state_dir.clone();
+    let lock = lock(&dir)?;
+    let sinks = Arc::new(Sinks::start(&config.audit)?);
+    let store = Sqlite::open(&dir.join("gateway.db"), Some(Arc::clone(&sinks)))?;
+    let roster = Arc::new(load_roster(&dir, &store, &*clock).await?);
+    if roster.qr_origin() != Some(config.origin.as_str()) {
+        return Err(ServeError::Origin(config.origin));
+    }
+    let issuer = Issuer::load(&dir, &roster, &config.origin, config.grants.crl_life_s)?;
+    let tls = TlsSource::new(approver_config(&config.approver.tls_cert, &config.approver.tls_key)?);
+    let roster_agents = RosterAgents::new(&roster);
+    let agent_tls = agent_config(&dir.join("gateway.key"), Arc::clone(&roster_agents))?;
+    let engine = Engine::start(Parts {
+        roster,
+        store: Arc::new(store),
+        clock,
+        limits: Limits::new(&config.limits),
+        issuer,
+        max_ttl_s: config.grants.max_ttl_s,
+    })
+    .await?;
+    let approvers = Arc::new(Approvers::start(Arc::clone(&engine)).map_err(ServeError::Approvers)?);
+
+    let approver_listener = listen(config.approver.listen).await?;
+    let agent_listener = listen(config.agents.listen).await?;
+    let monitor_listener = match &config.monitor {
+        Some(monitor) => Some(listen(monitor.listen).await?),
+        None => None,
+    };
+    let admin_listener = listen_unix(&config.admin.socket)?;
+    let (approver_at, agents_at) = (approver_listener.local_addr()?, agent_listener.local_addr()?);
+    let monitor_at = monitor_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let connections = Connections::new(config.limits.connections_per_address, config.limits.connections);
+    let site = approver::Site { approvers: Arc::clone(&approvers), origin: config.origin.as_str().into() };
+    let pages = approver::router(site, axum::Router::new());
+    tasks.spawn(serve_tls(approver_listener, tls.clone(), pages, connections, stop.clone()));
+    // Agents are few and known; thousands of hosts may sit behind one address.
+    let agent_connections = Connections::new(config.limits.connections, config.limits.connections);
+    tasks.spawn(agents::serve(
+        Arc::clone(&engine),
+        roster_agents,
+        agent_listener,
+        agent_tls,
+        agent_connections,
+        stop.clone(),
+    ));
+    if let Some(listener) = monitor_listener {
+        tasks.spawn(serve_clear(listener, monitor::router(Arc::clone(&engine)), stop.clone()));
+    }
+    let admin = admin::Admin { engine: Arc::clone(&engine), warnings: Arc::new(warnings) };
+    tasks.spawn(serve_root(admin_listener, admin::router(admin), stop.clone()));
+    tasks.spawn(pass_time(Arc::clone(&engine), approvers, stop.clone()));
+    tasks.spawn(keep_crl(Arc::clone(&engine), stop.clone()));
+    tracing::info!(approver = %approver_at, agents = %agents_at, origin = %config.origin, "the gateway serves");
+    Ok(Running {
+        engine,
+        approver: approver_at,
+        agents: agents_at,
+        monitor: monitor_at,
+        config,
+        tls,
+        sinks,
+        stop,
+        tasks,
+        _lock: lock,
+    })
+}
+
+/// One gateway per state directory.
+fn lock(dir: &Path) -> Result<std::fs::File, ServeError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = dir.join("gateway.lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|source| ServeError::File { path: path.clone(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(ServeError::InUse(dir.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(ServeError::File { path, source }),
+    }
+}
+
+/// The roster against its pin: `roster.pin` (base64url of the digest), which the database takes
+/// over at the first start and from then on must agree with.
+async fn load_roster(dir: &Path, store: &Sqlite, clock: &dyn Clock) -> Result<VerifiedRoster, ServeError> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        std::fs::read(&path).map_err(|source| ServeError::File { path, source })
+    };
+    let envelope = RosterEnvelope::from_bytes(&read("roster.json")?)?;
+    let pin = String::from_utf8(read("roster.pin")?).map_err(|_| ServeError::Pin("not text"))?;
+    let pin = Digest(Fixed::from_text(pin.trim_end()).ok_or(ServeError::Pin("not a digest"))?);
+    let roster = VerifiedRoster::genesis(&envelope, &pin)?;
+    match store.roster_pin()? {
+        Some(known) if known == pin => {}
+        Some(_) => return Err(ServeError::Pin("another one than the database's")),
+        None => {
+            let pinned = audit::Event::RosterPinned { version: roster.version, digest: pin };
+            let work = Work::PinRoster(pin);
+            store.commit(Transaction { at_ms: clock.unix_ms(), work, events: vec![pinned] }).await?;
+        }
+    }
+    Ok(roster)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listen = |source| ServeError::Listen { address: address.to_string(), source };
+    TcpListener::bind(address).await.map_err(listen)
+}
+
+fn listen_unix(path: &Path) -> Result<UnixListener, ServeError> {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+    let failed = |source| ServeError::Listen { address: path.display().to_string(), source };
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    // A socket that a run before left behind; the lock on the state directory says it is nobody's.
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Peers are checked by uid too; root passes any mode.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+async fn pass_time(engine: Arc<Engine>, approvers: Arc<Approvers>, stop: CancellationToken) {
+    let (mut tick, mut tidy) = (tokio::time::interval(TICK), tokio::time::interval(TIDY));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => engine.tick().await,
+            _ = tidy.tick() => approvers.tidy(),
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn keep_crl(engine: Arc<Engine>, stop: CancellationToken) {
+    let mut look = tokio::time::interval(TIDY);
+    let mut retry = false;
+    loop {
+        let due = tokio::select! {
+            () = engine.crl_due() => true,
+            _ = look.tick() => engine.clock.now() >= engine.crl_renewal(),
+            () = tokio::time::sleep(Duration::from_secs(1)), if retry => true,
+            () = stop.cancelled() => return,
+        };
+        if due {
+            let outcome = engine.publish_crl().await;
+            retry = outcome.is_err();
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the revocation list was not renewed");
+            }
+        }
+    }
 }
