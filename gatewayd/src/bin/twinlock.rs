@@ -1,3 +1,7 @@
 //! `twinlock`: the command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    twinlock_gatewayd::cli::main()
+}

@@ -2,8 +2,81 @@
 //! `--json` for programs; everything that came from elsewhere is escaped before it is printed.
 //! Decides nothing about grants.
 
+mod fetch;
+mod files;
+mod host;
+mod init;
+mod output;
+mod people;
+mod qr;
+mod site;
+mod token;
+
 use std::error::Error;
 use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use output::Failure;
+
+/// Two-person, just-in-time privilege elevation.
+#[derive(Parser)]
+#[command(name = "twinlock", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a gateway: people enrol their devices and sign the roster
+    Init(Box<init::InitArgs>),
+    /// Make a host ready, and pin a roster on it
+    #[command(subcommand)]
+    Host(host::HostCommand),
+    /// Add an approver
+    #[command(subcommand)]
+    Approver(ApproverCommand),
+    /// Where to see Twinlock at work
+    Demo,
+}
+
+#[derive(Subcommand)]
+enum ApproverCommand {
+    /// Invite somebody to enrol a device
+    Invite {
+        /// The person's id
+        person: String,
+    },
+}
+
+/// Runs the command line and returns its exit code: 0 done, 1 refused or failed, 2 wrong usage.
+#[must_use]
+pub fn main() -> ExitCode {
+    // TWINLOCK_LOG takes tracing filters; without it only what the commands print is seen.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TWINLOCK_LOG").unwrap_or_else(|_| "off".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let outcome = match Arguments::parse().command {
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Host(command) => host::run(&command),
+        Command::Approver(ApproverCommand::Invite { person }) => Err(Failure::new(
+            format!("{} cannot be added to a sealed roster", twinlock_protocol::escape::visible(person.as_bytes())),
+            "roster changes do not exist yet: everybody enrols during twinlock init",
+        )),
+        Command::Demo => {
+            output::line("make demo, in the source tree, runs the whole of it in a private namespace");
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// An error and its causes on one line.
 #[must_use]

@@ -2,12 +2,13 @@
 //! default unless said otherwise, so that the roster that people read says exactly what holds.
 
 use twinlock_protocol::UnixTime;
-use twinlock_protocol::bytes::Bytes;
-use twinlock_protocol::ids::{CaId, GroupName, PersonId};
+use twinlock_protocol::bytes::{Bytes, Fixed};
+use twinlock_protocol::digest::Digest;
+use twinlock_protocol::ids::{CaId, CredentialId, DeviceId, GroupName, PersonId};
 use twinlock_protocol::limits;
 use twinlock_protocol::roster::{
-    Assurance, Ca, Device, FORMAT_VERSION, Gate, Host, HumanMark, Person, PersonKind, Roster, RosterFormat, Rules,
-    ServiceOwner, Standing, Which,
+    Assurance, Ca, ClientClass, Device, FORMAT_VERSION, Gate, Host, HumanMark, Person, PersonKind, Roster, RosterError,
+    RosterFormat, Rules, ServiceOwner, Standing, Which,
 };
 
 /// The group whose members approve, in a roster that `init` makes.
@@ -135,6 +136,23 @@ impl Plan {
         }
     }
 
+    /// Checks, before anybody enrols, that the roster would be sound: the same rules, with a
+    /// stand-in device for each approver.
+    ///
+    /// # Errors
+    /// [`RosterError`], naming the rule.
+    pub fn preflight(&self, now: UnixTime) -> Result<(), RosterError> {
+        let stand_in = |id: &PersonId| {
+            let approves = self.participants.iter().any(|one| one.id == *id && one.approves());
+            approves.then(|| stand_in_device(id)).flatten().into_iter().collect()
+        };
+        let roster = self.roster(now, stand_in);
+        if roster.to_bytes().len() > limits::ROSTER_BYTES / 2 {
+            return Err(RosterError::Unsound("people and hosts need more than half of the roster's megabyte"));
+        }
+        Roster { rules: Rules { floor: Assurance::D, ..roster.rules.clone() }, ..roster }.check()
+    }
+
     /// What an administrator should hear before it is too late to change it, each a sentence.
     #[must_use]
     pub fn advice(&self) -> Vec<String> {
@@ -155,4 +173,24 @@ impl Plan {
         }
         advice
     }
+}
+
+/// A device that takes the place of one that is not enrolled yet; its keys are the person's digest.
+fn stand_in_device(id: &PersonId) -> Option<Device> {
+    let digest = Digest::plain(id.as_str().as_bytes());
+    let mut key = [4; 65];
+    for (to, from) in key.iter_mut().skip(1).zip(digest.as_bytes()) {
+        *to = *from;
+    }
+    Some(Device {
+        id: DeviceId::new(&Bytes(digest.as_bytes().to_vec()).to_text().to_lowercase().replace(['-', '_'], "0"))?,
+        label: "a device".to_owned(),
+        client_class: ClientClass::Page,
+        credential_id: CredentialId(Bytes(digest.as_bytes().to_vec())),
+        credential_key: Fixed(key),
+        backup_eligible: true,
+        aaguid: Fixed([0; 16]),
+        attested: false,
+        device_key: None,
+    })
 }
