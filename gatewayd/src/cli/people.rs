@@ -70,7 +70,7 @@ pub fn file(path: &Path) -> Result<Vec<Participant>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     #[test]

@@ -245,7 +245,8 @@ fn links_that_are_opened_again_and_again_are_limited() {
 /// Catalogue: W6 (control: everybody_enrols_and_signs_and_the_roster_verifies)
 #[test]
 fn a_registration_for_something_else_is_refused() {
-    let lies: [(&str, fn(&mut AssertionForm)); 9] = [
+    type Lie = fn(&mut AssertionForm);
+    let lies: [(&str, Lie); 9] = [
         ("type", |form| form.kind = "webauthn.get".into()),
         ("challenge", |form| form.challenge = "AAAA".into()),
         ("sibling host", |form| form.origin = "https://evil.tl.example.org:8443".into()),

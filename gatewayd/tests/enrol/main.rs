@@ -1,0 +1,7 @@
+//! `twinlock init`, `host prepare` and `host join` as processes, with software phones over real TLS.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod ceremony;
+mod host;
+mod site;
