@@ -15,7 +15,7 @@ use twinlock_protocol::request::{
 };
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::signature::{PublicKey, SigningKey};
-use twinlock_protocol::verify::{VerifiedRequest, verify_request};
+use twinlock_protocol::verify::{Signer, VerifiedRequest, verify_request};
 use twinlock_protocol::{Bytes, DenyReason, Fixed, escape};
 use zeroize::Zeroizing;
 
@@ -260,8 +260,7 @@ fn wait<S: Conversation + GrantStore>(
         roster_dir: &config.roster_dir,
         owner,
     };
-    let verified =
-        answered.and_then(|answer| verify(&own, &answer.granted, pkcs8, Now { wall: wall(), boot_ms: boot_ms() }));
+    let verified = answered.and_then(|granted| verify(&own, &granted, pkcs8, Now { wall: wall(), boot_ms: boot_ms() }));
     let last = verified.as_ref().map(|verified| last_lines(roster, verified)).unwrap_or_default();
     screen.close(session, terminal.size(), &last);
     terminal.flush_input();
@@ -299,13 +298,20 @@ fn what(request: &ElevationRequest) -> String {
     }
 }
 
-/// What stays on the terminal after a grant: one line per approver, the certificate on the last.
+/// What stays on the terminal after a grant.
 fn last_lines(roster: &VerifiedRoster, verified: &Verified) -> Vec<String> {
-    let names = verified.approval.signers().iter().map(|signer| {
-        roster.roster().person(signer.person()).map_or_else(String::new, |p| escape::visible(p.name.as_bytes()))
-    });
-    let names: Vec<String> = names.collect();
+    let name = |signer: &Signer| {
+        let person = roster.roster().person(signer.person());
+        person.map_or_else(String::new, |person| escape::visible(person.name.as_bytes()))
+    };
+    let [first, second] = verified.approval.signers();
     let serial = verified.grant.serial.to_string();
-    let short = serial.get(..5).unwrap_or_default();
-    vec![format!("{} approved; certificate {short}:.. ends {}", names.join(" and "), time_of_day(verified.not_after))]
+    vec![format!(
+        "{} and {} approved {}; certificate {}:.. ends {}",
+        name(first),
+        name(second),
+        time_of_day(wall()),
+        serial.get(..5).unwrap_or_default(),
+        time_of_day(verified.not_after)
+    )]
 }

@@ -50,8 +50,8 @@ struct Progress {
     ticket: Option<Ticket>,
     claimed: bool,
     approved: Vec<PersonId>,
-    /// Lines about approvals, in order; the last is the block's note.
-    notes: Vec<String>,
+    /// The last approval.
+    note: Option<String>,
     link: LinkState,
 }
 
@@ -66,6 +66,15 @@ enum LinkState {
     },
 }
 
+impl LinkState {
+    /// The link is lost; whoever takes our connections only to drop them gains no time by it.
+    fn lose(&mut self, now: u64) {
+        if !matches!(self, Self::AgentAway { .. }) {
+            *self = Self::AgentAway { since_ms: now, retry_ms: now };
+        }
+    }
+}
+
 /// What one event leads to.
 enum Step {
     /// Nothing to redraw but, perhaps, the status.
@@ -76,14 +85,8 @@ enum Step {
     Answer(Granted),
 }
 
-/// The answer, with the lines about approvals that the screen has shown.
-pub struct Answer {
-    /// What the gateway sent; nothing of it is verified yet.
-    pub granted: Granted,
-}
-
 impl Asking<'_> {
-    /// Submits the request and waits for its end.
+    /// Submits the request and waits for its end. What comes back is only what the gateway sent.
     ///
     /// # Errors
     /// The refusal that ends it: denied, expired, cancelled, refused by agent or gateway, or a
@@ -94,7 +97,7 @@ impl Asking<'_> {
         terminal: &Terminal,
         screen: &mut Screen,
         signals: &Signals,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Granted, Refusal> {
         let mut link = None;
         let result = self.run(conversation, terminal, screen, signals, &mut link);
         // Closing says the same; the message spares the gateway the guess.
@@ -113,7 +116,7 @@ impl Asking<'_> {
         screen: &mut Screen,
         signals: &Signals,
         link: &mut Option<Link>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Granted, Refusal> {
         *link = Some(self.submit(signals).map_err(first_refusal)?);
         let mut progress = Progress {
             accepted: false,
@@ -121,7 +124,7 @@ impl Asking<'_> {
             ticket: None,
             claimed: false,
             approved: Vec::new(),
-            notes: Vec::new(),
+            note: None,
             link: LinkState::Up,
         };
         loop {
@@ -141,7 +144,7 @@ impl Asking<'_> {
                         Ok(Some(event)) => self.event(event, &mut progress)?,
                         Err(LinkError::Lost(_)) => {
                             *link = None;
-                            progress.link = LinkState::AgentAway { since_ms: now, retry_ms: now };
+                            progress.link.lose(now);
                             Step::Wait
                         }
                         Err(error) => return Err(refusal(error)),
@@ -151,7 +154,7 @@ impl Asking<'_> {
             match step {
                 Step::Wait => {}
                 Step::Draw => screen.draw(conversation, size, &self.scene(&progress, boot_ms())),
-                Step::Answer(granted) => return Ok(Answer { granted }),
+                Step::Answer(granted) => return Ok(granted),
             }
         }
     }
@@ -206,6 +209,10 @@ impl Asking<'_> {
                 }
                 progress.link = LinkState::Up;
                 progress.accepted = true;
+                // After a resume: approvals that were given while the link was lost.
+                for person in accepted.approved {
+                    self.approved(person, progress)?;
+                }
                 Ok(Step::Draw)
             }
             ModuleEvent::Ticket(show) => {
@@ -222,14 +229,7 @@ impl Asking<'_> {
                 Ok(Step::Wait)
             }
             ModuleEvent::Approved(approved) => {
-                if !progress.approved.contains(&approved.person) {
-                    let name = self.name(&approved.person).ok_or(DenyReason::ApproverUnknown)?;
-                    progress.notes.push(format!("{name} approved {}", time_of_day(wall())));
-                    progress.approved.push(approved.person);
-                    progress.claimed = false;
-                    // This ticket is spent; the next one comes with its own event.
-                    progress.ticket = None;
-                }
+                self.approved(approved.person, progress)?;
                 Ok(Step::Draw)
             }
             ModuleEvent::Denied(denied) => Err(self.denied(&denied.statement)),
@@ -240,6 +240,20 @@ impl Asking<'_> {
                 Ok(Step::Wait)
             }
         }
+    }
+
+    fn approved(&self, person: PersonId, progress: &mut Progress) -> Result<(), Refusal> {
+        if progress.approved.contains(&person) {
+            return Ok(());
+        }
+        let name = self.name(&person).ok_or(DenyReason::ApproverUnknown)?;
+        progress.note = Some(format!("{name} approved {}", time_of_day(wall())));
+        progress.approved.push(person);
+        progress.slot = 2;
+        progress.claimed = false;
+        // This ticket is spent; the next one comes with its own event.
+        progress.ticket = None;
+        Ok(())
     }
 
     /// A denial refuses whether or not it verifies; the words are shown only when it does.
@@ -266,7 +280,7 @@ impl Asking<'_> {
     fn scene(&self, progress: &Progress, now: u64) -> Scene {
         let origin = self.roster.roster().qr_origin();
         let address = origin.zip(progress.ticket.as_ref()).map(|(origin, ticket)| address(origin, ticket));
-        let note = progress.notes.last().map(|note| match (progress.slot, &progress.ticket) {
+        let note = progress.note.as_ref().map(|note| match (progress.slot, &progress.ticket) {
             (2, Some(_)) => format!("{note}; approver 2: scan this one"),
             _ => note.clone(),
         });
