@@ -153,7 +153,11 @@ fn the_whole_picture_fits_80_by_24_and_stays_while_it_is_redrawn() {
     }
     // An approval adds one line: the head gives way, the picture and the status do not.
     let second = address("tl.example.org", 'D');
-    screen.draw(&mut vt, size, &scene(Some(second.clone()), Some("bob approved 14:03:12 UTC; approver 2: scan this one")));
+    screen.draw(
+        &mut vt,
+        size,
+        &scene(Some(second.clone()), Some("bob approved 14:03:12 UTC; approver 2: scan this one")),
+    );
     let seen = vt.screen();
     assert!(qr_on(&seen, &second).is_some() && vt.scrolled <= 1, "{seen:#?}");
     assert!(seen.iter().any(|line| line.starts_with("bob approved")));
@@ -252,7 +256,8 @@ fn a_dumb_terminal_gets_each_news_once_and_no_escape_sequence() {
     screen.close(&mut vt, size, &[]);
     assert!(vt.messages.iter().all(|message| message.chars().all(|c| c == '\n' || (' '..='~').contains(&c))));
     let mut expected = head();
-    let lines = ["code 418 302", "waiting for approver 1 of 2, 1:47 left, Ctrl-C to give up", &first, "bob approved", &second];
+    let lines =
+        ["code 418 302", "waiting for approver 1 of 2, 1:47 left, Ctrl-C to give up", &first, "bob approved", &second];
     expected.extend(lines.map(str::to_owned));
     let seen: Vec<String> = vt.screen().into_iter().filter(|line| !line.is_empty()).collect();
     assert_eq!(seen, expected);
