@@ -7,6 +7,7 @@ mod granted;
 mod link;
 mod passes;
 mod refused;
+mod session;
 mod slots;
 
 use std::collections::VecDeque;

@@ -1,0 +1,125 @@
+//! `open_session` against a fake reaper: what it is told, and every answer that must not start a
+//! session. (The answer that does needs a real cgroup: end to end.)
+use std::os::fd::OwnedFd;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use twinlock_protocol::DenyReason;
+use twinlock_protocol::evidence::GrantRecord;
+use twinlock_protocol::verify::{verify_evidence, verify_start};
+use twinlock_protocol::wire::agent::Ping;
+use twinlock_protocol::wire::reaper::{Confirmed, ReaperRefused, ReaperReply, ReaperRequest, Register, Registered};
+
+use super::*;
+
+/// A registration with the descriptors of its first byte.
+fn registration(stream: &UnixStream) -> (Register, Vec<OwnedFd>) {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut first = [0];
+    recvmsg(stream, &mut [std::io::IoSliceMut::new(&mut first)], &mut ancillary, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    use std::io::Read as _;
+    let mut stream = stream;
+    let mut prefix = [first[0], 0, 0, 0];
+    stream.read_exact(&mut prefix[1..]).unwrap();
+    let mut body = vec![0; u32::from_be_bytes(prefix) as usize];
+    stream.read_exact(&mut body).unwrap();
+    match twinlock_protocol::wire::message(&body, limits::FRAME_BYTES).unwrap() {
+        ReaperRequest::Register(register) => (*register, descriptors),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A granted handle meets a reaper that answers with these bytes.
+fn session(bench: &Bench, answer: &[u8]) -> (Result<Outcome, Refusal>, Register, usize) {
+    let mut script = Bench::script();
+    assert_eq!(bench.grant(&mut script, &Terms::honest()), Ok(Outcome::Allowed));
+    script.user = Some("root".into());
+    let path = bench.path("reaper.sock");
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::scope(|scope| {
+        let reaper = scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (register, descriptors) = registration(&stream);
+            use std::io::Write as _;
+            stream.write_all(answer).unwrap();
+            assert!(read_frame(&mut stream).is_none(), "nothing more is said");
+            (register, descriptors.len())
+        });
+        let outcome = bench.open_session(&mut script, &caller(1001));
+        let (register, descriptors) = reaper.join().unwrap();
+        (outcome, register, descriptors)
+    })
+}
+
+#[test]
+fn the_reaper_is_given_a_record_that_proves_itself() {
+    let bench = Bench::new();
+    let refused = ReaperReply::Refused(ReaperRefused { reason: DenyReason::RecordFailed });
+    let (outcome, register, descriptors) = session(&bench, &frame(&refused));
+    assert_eq!(outcome.unwrap_err().reason, DenyReason::RecordFailed);
+    assert_eq!(descriptors, 1, "a pidfd; the bench's terminal is no device");
+    let record: GrantRecord = register.record;
+    let request = verify_request(&bench.roster, &record.request, wall()).expect("the request");
+    let _approval = verify_evidence(&bench.roster, &request, &record.evidence.0, wall()).expect("the evidence");
+    let start = verify_start(request.request(), request.id(), &record.start).expect("the start");
+    assert_eq!((start.pid, start.target_user.as_str()), (std::process::id(), "root"));
+    assert_eq!(start.deadline_boot_ms, register.deadline_boot_ms);
+    assert!(record.end.is_none() && record.grant == request.id().grant());
+}
+
+/// Catalogue: P14 (control: the_reaper_is_given_a_record_that_proves_itself)
+#[test]
+fn no_answer_but_the_right_ones_starts_a_session() {
+    let cgroup = |path: &str| frame(&ReaperReply::Registered(Registered { cgroup: path.into() }));
+    for (answer, expected) in [
+        // Confirmed before anything was joined.
+        (frame(&ReaperReply::Confirmed(Confirmed {})), DenyReason::WireMismatch),
+        (frame(&Ping {}), DenyReason::WireMismatch),
+        (u32::MAX.to_be_bytes().to_vec(), DenyReason::WireMismatch),
+        (cgroup("/tmp"), DenyReason::ContainmentFailed),
+        (cgroup("/sys/fs/cgroup"), DenyReason::ContainmentFailed),
+        (cgroup("relative"), DenyReason::ContainmentFailed),
+    ] {
+        let bench = Bench::new();
+        let (outcome, ..) = session(&bench, &answer);
+        assert_eq!(outcome.unwrap_err().reason, expected);
+    }
+}
+
+#[test]
+fn a_grant_that_is_over_opens_nothing() {
+    let bench = Bench::new();
+    let mut script = Bench::script();
+    let terms = Terms { statement_ttl_s: 1, certificate_s: 1, ..Terms::honest() };
+    assert_eq!(bench.grant(&mut script, &terms), Ok(Outcome::Allowed));
+    script.user = Some("root".into());
+    let Some(Remembered::Granted(grant)) = script.take() else { panic!("a grant") };
+    // Time is moved, not slept.
+    let mut grant = std::rc::Rc::into_inner(grant).expect("the only one");
+    grant.deadline_boot_ms = crate::clock::boot_ms();
+    script.remembered = Some(Remembered::Granted(std::rc::Rc::new(grant)));
+    let refusal = bench.open_session(&mut script, &caller(1001)).unwrap_err();
+    assert_eq!(refusal.reason, DenyReason::GrantOver);
+}
+
+/// Catalogue: C1 (control: the_reaper_is_given_a_record_that_proves_itself)
+#[test]
+fn a_grant_of_another_boot_opens_nothing() {
+    let bench = Bench::new();
+    let mut script = Bench::script();
+    assert_eq!(bench.grant(&mut script, &Terms::honest()), Ok(Outcome::Allowed));
+    script.user = Some("root".into());
+    let Some(Remembered::Granted(grant)) = script.take() else { panic!("a grant") };
+    let mut grant = std::rc::Rc::into_inner(grant).expect("the only one");
+    grant.request.boot_id = "6d1c1d4e-6c1b-4c7e-9f0a-0d6a2b9b7c11".into();
+    script.remembered = Some(Remembered::Granted(std::rc::Rc::new(grant)));
+    let refusal = bench.open_session(&mut script, &caller(1001)).unwrap_err();
+    assert_eq!(refusal.reason, DenyReason::GrantOver);
+}
