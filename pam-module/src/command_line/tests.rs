@@ -131,6 +131,9 @@ proptest! {
     }
 }
 
+/// Line, mode, target, group, command.
+type Case = (&'static str, Mode, TargetWord, Option<&'static str>, &'static [&'static str]);
+
 struct Expect {
     mode: Mode,
     target: TargetWord,
@@ -157,7 +160,7 @@ fn targets_modes_and_commands_are_read_as_sudo_reads_them() {
     use Mode::{Command, Edit, LoginShell, Query, Shell};
     use TargetWord::{Invoker, Named, Root, Uid};
     let bob = || Named("bob".to_owned());
-    let cases: Vec<(&str, Mode, TargetWord, Option<&'static str>, &'static [&'static str])> = vec![
+    let cases: Vec<Case> = vec![
         ("sudo id", Command, Root, None, &["id"]),
         ("sudo -u bob id -u root", Command, bob(), None, &["id", "-u", "root"]),
         ("sudo -ubob id", Command, bob(), None, &["id"]),
@@ -298,7 +301,7 @@ fn su_is_read_for_display() {
     use Mode::{LoginShell, SwitchUser};
     use TargetWord::{Named, Root};
     let bob = || Named("bob".to_owned());
-    let cases: Vec<(&str, Mode, TargetWord, Option<&'static str>, &'static [&'static str])> = vec![
+    let cases: Vec<Case> = vec![
         ("su", SwitchUser, Root, None, &[]),
         ("su -", LoginShell, Root, None, &[]),
         ("su - bob", LoginShell, bob(), None, &[]),

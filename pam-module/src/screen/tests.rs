@@ -165,7 +165,7 @@ fn the_whole_picture_fits_80_by_24_and_stays_while_it_is_redrawn() {
     screen.close(&mut vt, size, &["bob and carol approved".to_owned()]);
     let seen = vt.screen();
     assert!(!seen.iter().any(|line| line.contains('█') || line.contains("HTTPS")), "{seen:#?}");
-    assert_eq!(seen.iter().filter(|line| !line.is_empty()).last().unwrap(), "bob and carol approved");
+    assert_eq!(seen.iter().rfind(|line| !line.is_empty()).unwrap(), "bob and carol approved");
 }
 
 #[test]

@@ -340,7 +340,7 @@ impl Bench {
             evidence: Evidence::digest_of(&evidence),
             crl_url: "http://tl.example.org/crl".into(),
         };
-        let entries = terms.revoked.then(|| RevokedEntry {
+        let entries = terms.revoked.then_some(RevokedEntry {
             serial,
             revoked_at: now,
             reason: twinlock_certs::issue::Reason::Withdrawn,
