@@ -227,7 +227,7 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     tasks.spawn(serve_root(admin_listener, admin::router(admin), stop.clone()));
     tasks.spawn(pass_time(Arc::clone(&engine), approvers, stop.clone()));
     tasks.spawn(keep_crl(Arc::clone(&engine), stop.clone()));
-    tracing::info!(approver = %approver_at, agents = %agents_at, origin = %config.origin, "the gateway serves");
+    tracing::info!(approver = %approver_at, agents = %agents_at, monitor = %monitor_at.map_or_else(|| "none".to_owned(), |at| at.to_string()), origin = %config.origin, "the gateway serves");
     Ok(Running {
         engine,
         approver: approver_at,

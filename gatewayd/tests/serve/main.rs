@@ -1,0 +1,5 @@
+//! The gateway as phones, agents and administrators see it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod grants;
+mod support;
