@@ -302,3 +302,265 @@ fn resume_at_gateway(request: RequestId, resume_token: Fixed<32>) -> Effect {
     let resume = Resume { wire: WIRE_VERSION, request, resume_token };
     Effect::ToGateway(for_gateway(request, ModuleMessage::Resume(resume)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use governor::clock::FakeRelativeClock;
+    use twinlock_protocol::UnixTime;
+    use twinlock_protocol::request::Login;
+    use twinlock_protocol::softphone::{Fixture, random};
+    use twinlock_protocol::wire::module::{Accepted, Cancel, Slot};
+
+    use super::*;
+
+    struct Bench {
+        relay: Relay<FakeRelativeClock>,
+        fixture: Fixture,
+        now: Instant,
+        next: u64,
+    }
+
+    impl Bench {
+        /// A relay with its link up.
+        fn new() -> Self {
+            let mut bench = Self::down();
+            let _ = bench.step(Input::LinkUp);
+            bench
+        }
+
+        fn down() -> Self {
+            let limits = Limits::default();
+            let rate = RequestsPerUid::with_clock(limits.requests_per_minute, FakeRelativeClock::default());
+            let relay = Relay::new(HostId::new("web01").unwrap(), &limits, rate);
+            Self { relay, fixture: Fixture::new(b"ca", UnixTime(1_800_000_000)), now: Instant::now(), next: 0 }
+        }
+
+        fn step(&mut self, input: Input) -> Vec<Effect> {
+            self.relay.step(input, self.now)
+        }
+
+        fn pass(&mut self, seconds: u64) -> Vec<Effect> {
+            self.now += Duration::from_secs(seconds);
+            self.step(Input::Tick)
+        }
+
+        fn conn(&mut self) -> ConnId {
+            self.next += 1;
+            ConnId(self.next)
+        }
+
+        fn submission(&self, change: impl FnOnce(&mut ElevationRequest)) -> (RequestId, Submit) {
+            let (mut request, key) = self.fixture.request();
+            change(&mut request);
+            let signed = self.fixture.sign_request(&request, &key);
+            let id = ElevationRequest::id_of(&signed.request.0);
+            (id, Submit { wire: WIRE_VERSION, signed, resume_token: Fixed(random()) })
+        }
+
+        /// A request of this uid on a connection of its own.
+        fn submit(&mut self, uid: u32) -> (ConnId, RequestId, Submit, Vec<Effect>) {
+            let (id, submit) = self.submission(|request| request.requester.real.uid = uid);
+            let conn = self.conn();
+            let effects = self.step(Input::FromModule(conn, ModuleMessage::Submit(submit.clone())));
+            (conn, id, submit, effects)
+        }
+
+        fn hear(&mut self, request: RequestId, event: ModuleEvent) -> Vec<Effect> {
+            self.step(Input::FromGateway(ForModule { request, event }))
+        }
+    }
+
+    fn accepted(request: RequestId) -> ModuleEvent {
+        ModuleEvent::Accepted(Accepted { request, eligible: Vec::new(), approved: Vec::new() })
+    }
+
+    fn refused(reason: DenyReason) -> ModuleEvent {
+        ModuleEvent::Refused(Refused { reason, retry_after_s: None })
+    }
+
+    fn sent(request: RequestId, message: ModuleMessage) -> Effect {
+        Effect::ToGateway(for_gateway(request, message))
+    }
+
+    fn resume_of(request: RequestId, submit: &Submit) -> Resume {
+        Resume { wire: WIRE_VERSION, request, resume_token: submit.resume_token }
+    }
+
+    fn reason_of(effects: &[Effect]) -> (DenyReason, Option<u32>) {
+        match effects {
+            [Effect::ToModule(_, ModuleEvent::Refused(refused)), Effect::Close(_)] => {
+                (refused.reason, refused.retry_after_s)
+            }
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_goes_to_the_gateway_unchanged_and_its_answers_come_back() {
+        let mut bench = Bench::new();
+        let (conn, id, submit, effects) = bench.submit(1001);
+        assert_eq!(effects, [sent(id, ModuleMessage::Submit(submit))]);
+        assert_eq!(bench.hear(id, accepted(id)), [Effect::ToModule(conn, accepted(id))]);
+        let claimed = ModuleEvent::Claimed(Slot { slot: 1 });
+        assert_eq!(bench.hear(id, claimed.clone()), [Effect::ToModule(conn, claimed)]);
+        let end = refused(DenyReason::Expired);
+        assert_eq!(bench.hear(id, end.clone()), [Effect::ToModule(conn, end), Effect::Close(conn)]);
+        assert_eq!(bench.step(Input::ModuleGone(conn)), [], "nothing is cancelled after the end");
+    }
+
+    #[test]
+    fn a_module_that_leaves_or_cancels_is_gone_at_once() {
+        let mut bench = Bench::new();
+        let (conn, id, ..) = bench.submit(1001);
+        let gone = Effect::ToGateway(AgentMessage::Gone(Gone { request: id }));
+        assert_eq!(bench.step(Input::ModuleGone(conn)), [gone]);
+        assert_eq!(bench.hear(id, accepted(id)), [], "nobody waits any more");
+        let (conn, id, ..) = bench.submit(1001);
+        let gone = Effect::ToGateway(AgentMessage::Gone(Gone { request: id }));
+        let effects = bench.step(Input::FromModule(conn, ModuleMessage::Cancel(Cancel {})));
+        assert_eq!(effects, [gone, Effect::Close(conn)]);
+    }
+
+    #[test]
+    fn a_lost_link_is_told_and_every_request_is_resumed_when_it_is_back() {
+        let mut bench = Bench::new();
+        let (conn, id, submit, _) = bench.submit(1001);
+        let _ = bench.hear(id, accepted(id));
+        assert_eq!(bench.step(Input::LinkDown), [tell_link(conn, false)]);
+        assert_eq!(bench.pass(14), []);
+        let resume = ModuleMessage::Resume(resume_of(id, &submit));
+        assert_eq!(bench.step(Input::LinkUp), [sent(id, resume), tell_link(conn, true)]);
+        assert_eq!(bench.pass(60), []);
+    }
+
+    #[test]
+    fn a_request_without_a_link_for_fifteen_seconds_is_refused() {
+        let mut bench = Bench::new();
+        let (_, id, ..) = bench.submit(1001);
+        let _ = bench.hear(id, accepted(id));
+        let _ = bench.step(Input::LinkDown);
+        assert_eq!(reason_of(&bench.pass(15)), (DenyReason::GatewayUnavailable, None));
+        assert_eq!(bench.step(Input::LinkUp), [], "and not resumed");
+    }
+
+    #[test]
+    fn a_new_request_waits_three_seconds_for_a_link_and_is_sent_when_it_comes() {
+        let mut bench = Bench::down();
+        let (conn, id, submit, effects) = bench.submit(1001);
+        assert_eq!(effects, [tell_link(conn, false)]);
+        assert_eq!(bench.pass(2), []);
+        assert_eq!(bench.step(Input::LinkUp), [sent(id, ModuleMessage::Submit(submit)), tell_link(conn, true)]);
+        let mut bench = Bench::down();
+        let _ = bench.submit(1001);
+        assert_eq!(reason_of(&bench.pass(3)), (DenyReason::GatewayUnavailable, None));
+    }
+
+    #[test]
+    fn a_submission_that_a_lost_link_left_unanswered_is_sent_again_and_then_resumed() {
+        let mut bench = Bench::new();
+        let (conn, id, submit, _) = bench.submit(1001);
+        let _ = bench.step(Input::LinkDown);
+        let again = bench.step(Input::LinkUp);
+        assert_eq!(again, [sent(id, ModuleMessage::Submit(submit.clone())), tell_link(conn, true)]);
+        // The gateway had it before the link was lost.
+        let effects = bench.hear(id, refused(DenyReason::RequestRepeated));
+        assert_eq!(effects, [sent(id, ModuleMessage::Resume(resume_of(id, &submit)))]);
+        // Only once: a second refusal is the module's.
+        assert_eq!(reason_of(&bench.hear(id, refused(DenyReason::RequestRepeated))).0, DenyReason::RequestRepeated);
+    }
+
+    #[test]
+    fn a_module_can_resume_with_a_restarted_agent() {
+        let mut first = Bench::new();
+        let (_, id, submit, _) = first.submit(1001);
+        let mut second = Bench::new();
+        let conn = second.conn();
+        let resume = ModuleMessage::Resume(resume_of(id, &submit));
+        assert_eq!(second.step(Input::FromModule(conn, resume.clone())), [sent(id, resume)]);
+        assert_eq!(second.hear(id, accepted(id)), [Effect::ToModule(conn, accepted(id))]);
+    }
+
+    #[test]
+    fn a_request_is_taken_over_with_its_token_only() {
+        let mut bench = Bench::new();
+        let (old, id, submit, _) = bench.submit(1001);
+        let _ = bench.hear(id, accepted(id));
+        let thief = bench.conn();
+        let guess = Resume { resume_token: Fixed(random()), ..resume_of(id, &submit) };
+        let effects = bench.step(Input::FromModule(thief, ModuleMessage::Resume(guess)));
+        assert_eq!(reason_of(&effects).0, DenyReason::NotPending);
+        assert_eq!(bench.hear(id, accepted(id)), [Effect::ToModule(old, accepted(id))]);
+        let new = bench.conn();
+        let resume = ModuleMessage::Resume(resume_of(id, &submit));
+        let effects = bench.step(Input::FromModule(new, resume.clone()));
+        assert_eq!(effects, [Effect::Close(old), sent(id, resume)]);
+        assert_eq!(bench.step(Input::ModuleGone(old)), [], "the old connection cancels nothing");
+        assert_eq!(bench.hear(id, accepted(id)), [Effect::ToModule(new, accepted(id))]);
+    }
+
+    /// Catalogue: S3 (control: a_request_goes_to_the_gateway_unchanged_and_its_answers_come_back)
+    #[test]
+    fn one_user_who_floods_is_limited_and_others_are_served() {
+        let mut bench = Bench::new();
+        for _ in 0..4 {
+            assert_eq!(bench.submit(1001).3.len(), 1);
+        }
+        assert_eq!(reason_of(&bench.submit(1001).3), (DenyReason::RateLimited, Some(30)));
+        assert!(matches!(bench.submit(1002).3.as_slice(), [Effect::ToGateway(_)]), "another user is served");
+    }
+
+    #[test]
+    fn requests_per_minute_are_limited_even_when_none_waits() {
+        let mut bench = Bench::new();
+        for _ in 0..10 {
+            let (conn, _, _, effects) = bench.submit(1001);
+            assert!(matches!(effects.as_slice(), [Effect::ToGateway(_)]));
+            let _ = bench.step(Input::ModuleGone(conn));
+        }
+        assert_eq!(reason_of(&bench.submit(1001).3), (DenyReason::RateLimited, Some(6)));
+    }
+
+    #[test]
+    fn where_the_service_runs_as_root_the_login_uid_is_limited() {
+        let login = |uid| Some(Login { uid, name: "alice".into() });
+        let asks = |real, login| {
+            asking_uid(&Requester { login, real: Login { uid: real, name: "x".into() }, pam_ruser: None })
+        };
+        assert_eq!(asks(0, login(1001)), 1001);
+        // Whoever has no loginuid may set it once, so it never stands in for a real uid.
+        assert_eq!(asks(1002, login(1001)), 1002);
+        assert_eq!(asks(0, None), 0);
+    }
+
+    /// Catalogue: S5 (control: a_request_goes_to_the_gateway_unchanged_and_its_answers_come_back)
+    #[test]
+    fn a_repeated_altered_or_foreign_request_is_refused() {
+        let mut bench = Bench::new();
+        let (_, _, submit, _) = bench.submit(1001);
+        let mut send = |submit: Submit| {
+            let conn = bench.conn();
+            reason_of(&bench.step(Input::FromModule(conn, ModuleMessage::Submit(submit)))).0
+        };
+        assert_eq!(send(submit.clone()), DenyReason::RequestRepeated);
+        let mut altered = submit.clone();
+        altered.signed.request.0.push(b' ');
+        assert_eq!(send(altered), DenyReason::RequestMalformed);
+        assert_eq!(send(Submit { wire: 2, ..submit }), DenyReason::WireMismatch);
+        let (_, foreign) = bench.submission(|request| request.host = HostId::new("web02").unwrap());
+        let conn = bench.conn();
+        let effects = bench.step(Input::FromModule(conn, ModuleMessage::Submit(foreign)));
+        assert_eq!(reason_of(&effects).0, DenyReason::HostUnknown);
+    }
+
+    #[test]
+    fn a_second_request_on_one_connection_ends_it() {
+        let mut bench = Bench::new();
+        let (conn, id, ..) = bench.submit(1001);
+        let (_, other) = bench.submission(|_| {});
+        let effects = bench.step(Input::FromModule(conn, ModuleMessage::Submit(other)));
+        let gone = Effect::ToGateway(AgentMessage::Gone(Gone { request: id }));
+        assert_eq!(effects.first(), Some(&gone));
+        assert_eq!(reason_of(effects.get(1..).unwrap()).0, DenyReason::WireMismatch);
+    }
+}

@@ -229,7 +229,8 @@ async fn end_grant(keeper: &Arc<Keeper>, conn: &mut Conn, order: EndGrant) -> Re
             None => Ok(()),
         },
         Ok(Err(_)) | Err(_) => {
-            tracing::warn!(%grant, "the gateway ends a grant that this host does not have");
+            tracing::warn!(%grant, "the gateway ends a grant that has not begun here; it will not");
+            keeper.bar(grant, reason);
             Ok(())
         }
     }

@@ -174,10 +174,13 @@ async fn kill_all(seat: &mut Seat) {
 
 async fn close(keeper: &Arc<Keeper>, seat: &mut Seat, closing: Closing) {
     let took_ms = BootMs::now().since(closing.since);
-    let outcome = seat.outcome.take().unwrap_or_else(|| {
-        seat.sightings.search(&[], seat.front_end);
-        Outcome { killed: Vec::new(), survivors: seat.sightings.escaped(&[], kill::NOTES), empty: true }
-    });
+    let outcome = match seat.outcome.take() {
+        Some(outcome) => outcome,
+        None => search_escaped(seat).await,
+    };
+    if !outcome.empty {
+        tracing::error!(grant = %seat.grant, "processes of a session cannot be killed; its end is reported with them");
+    }
     let end = EndNote {
         reason: closing.reason,
         ended_at: clock::wall(),
@@ -190,13 +193,22 @@ async fn close(keeper: &Arc<Keeper>, seat: &mut Seat, closing: Closing) {
     if let (Some(terminal), Some(line)) = (&seat.terminal, tty::farewell(end.reason)) {
         terminal.say(line);
     }
-    let leaf = seat.leaf.clone();
-    tokio::task::spawn_blocking(move || keeper::clear(&leaf));
+    tokio::spawn(keeper::clear(seat.leaf.clone()));
     write_end(keeper, seat.grant, &end).await;
     keeper.over(seat.grant, end);
     for waiting in seat.waiting.drain(..) {
         let _ = waiting.send(());
     }
+}
+
+/// A session that emptied by itself: who of it lives elsewhere?
+async fn search_escaped(seat: &mut Seat) -> Outcome {
+    let (mut sightings, front_end) = (std::mem::take(&mut seat.sightings), seat.front_end);
+    let searched = tokio::task::spawn_blocking(move || {
+        sightings.search(&[], front_end);
+        sightings.escaped(&[], kill::NOTES)
+    });
+    Outcome { killed: Vec::new(), survivors: searched.await.unwrap_or_default(), empty: true }
 }
 
 /// Writes the end until the disk takes it: it is reported only once it is on disk. A reaper that is

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use twinlock_protocol::DenyReason;
@@ -21,7 +22,7 @@ use super::driver::{self, Seat};
 use super::kill;
 use super::process;
 use super::records::{Noted, RecordError, Records};
-use super::register::{self, Facts};
+use super::register::{self, Checked, Facts};
 use super::session::Session;
 use super::tty::Terminal;
 
@@ -51,6 +52,11 @@ pub enum Report {
 const WATCHER_BACKLOG: usize = 1024;
 /// Watchers at once: the agent, and its successor while it restarts.
 const WATCHERS: usize = 4;
+/// Grants that are remembered as ended before they began; a grant that did not begin within its
+/// hour never can, so old ones need not be kept.
+const BARRED: usize = 4096;
+/// How long to wait before a leaf is cleared again.
+const CLEAR_AGAIN: Duration = Duration::from_secs(15);
 /// Orders that may wait for a session.
 const COMMANDS: usize = 16;
 
@@ -67,11 +73,43 @@ struct Live {
     commands: mpsc::Sender<Command>,
 }
 
+impl Live {
+    fn new(checked: &Checked, commands: mpsc::Sender<Command>) -> Self {
+        Self {
+            uid: checked.request.requester.real.uid,
+            target_user: checked.request.target.user.clone(),
+            command: register::command_line(&checked.request),
+            started_at: checked.start.started_at,
+            deadline: BootMs(checked.start.deadline_boot_ms),
+            confirmed: false,
+            lingering: None,
+            commands,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     live: BTreeMap<GrantId, Live>,
     registering: BTreeSet<GrantId>,
+    /// Grants that were ended before they began here: they must not begin (T3).
+    barred: BTreeMap<GrantId, EndReason>,
     watchers: Vec<mpsc::Sender<Report>>,
+}
+
+impl State {
+    /// Takes a grant for registration, once.
+    fn begin(&mut self, grant: GrantId) -> Result<(), DenyReason> {
+        match self.barred.get(&grant) {
+            Some(EndReason::Revoked | EndReason::Dropped) => return Err(DenyReason::Revoked),
+            Some(EndReason::Expired | EndReason::Finished | EndReason::FoundOver) => return Err(DenyReason::GrantOver),
+            None => {}
+        }
+        if self.live.contains_key(&grant) || !self.registering.insert(grant) {
+            return Err(DenyReason::RequestRepeated);
+        }
+        Ok(())
+    }
 }
 
 /// The sessions of this host.
@@ -130,31 +168,31 @@ impl Keeper {
         };
         let checked = register::check(&register.record, register.deadline_boot_ms, &facts)?;
         let grant = register.record.grant;
-        if self.state().live.contains_key(&grant) || !self.state().registering.insert(grant) {
-            return Err(DenyReason::RequestRepeated);
-        }
+        self.state().begin(grant)?;
         let made = self.clone().write_and_make(register).await;
-        self.state().registering.remove(&grant);
-        let leaf = made?;
+        let leaf = match made {
+            Ok(leaf) => leaf,
+            Err(reason) => {
+                self.state().registering.remove(&grant);
+                return Err(reason);
+            }
+        };
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let deadline = BootMs(checked.start.deadline_boot_ms);
-        self.state().live.insert(
-            grant,
-            Live {
-                uid: checked.request.requester.real.uid,
-                target_user: checked.request.target.user.clone(),
-                command: register::command_line(&checked.request),
-                started_at: checked.start.started_at,
-                deadline,
-                confirmed: false,
-                lingering: None,
-                commands: commands.clone(),
-            },
-        );
+        let barred = {
+            let mut state = self.state();
+            state.live.insert(grant, Live::new(&checked, commands.clone()));
+            state.registering.remove(&grant);
+            state.barred.get(&grant).copied()
+        };
         let seat = Seat::new(grant, leaf.clone(), peer.pid, Some(pidfd), terminal);
         tokio::spawn(driver::drive(self.clone(), seat, Session::registered(BootMs::now(), deadline), inbox));
         tracing::info!(%grant, uid = checked.request.requester.real.uid, target_user = %checked.request.target.user,
             pid = peer.pid, "a session is registered");
+        // The order came while the record was being written.
+        if let Some(reason) = barred {
+            let _ = commands.send(Command::Order(reason, None)).await;
+        }
         Ok(Registered { leaf, commands })
     }
 
@@ -215,8 +253,7 @@ impl Keeper {
         }
         for grant in cgroup::leaves(&self.leaves)? {
             if !self.state().live.contains_key(&grant) {
-                let leaf = Leaf::at(&self.leaves, grant);
-                tokio::task::spawn_blocking(move || clear(&leaf));
+                tokio::spawn(clear(Leaf::at(&self.leaves, grant)));
             }
         }
         Ok(())
@@ -244,19 +281,7 @@ impl Keeper {
         let start = &checked.start;
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let deadline = BootMs(start.deadline_boot_ms);
-        self.state().live.insert(
-            grant,
-            Live {
-                uid: checked.request.requester.real.uid,
-                target_user: checked.request.target.user.clone(),
-                command: register::command_line(&checked.request),
-                started_at: start.started_at,
-                deadline,
-                confirmed: true,
-                lingering: None,
-                commands,
-            },
-        );
+        self.state().live.insert(grant, Live { confirmed: true, ..Live::new(&checked, commands) });
         let pidfd = driver::reopen(start.pid, start.start_time);
         let seat = Seat::new(grant, leaf, start.pid, pidfd, None);
         tokio::spawn(driver::drive(self.clone(), seat, Session::adopted(BootMs::now(), deadline), inbox));
@@ -277,6 +302,14 @@ impl Keeper {
             Err(error) => {
                 tracing::error!(%grant, error = &error as &dyn std::error::Error, "a record could not be closed");
             }
+        }
+    }
+
+    /// Keeps a grant that has no record here from beginning: the order to end it came first.
+    pub fn bar(&self, grant: GrantId, reason: EndReason) {
+        let mut state = self.state();
+        if state.barred.len() < BARRED || state.barred.contains_key(&grant) {
+            state.barred.insert(grant, reason);
         }
     }
 
@@ -389,17 +422,28 @@ impl Keeper {
     }
 }
 
-/// Kills what is in a leaf that belongs to no live session, and removes it.
-pub(super) fn clear(leaf: &Leaf) {
-    if leaf.populated() {
-        tracing::warn!(leaf = %leaf.dir().display(), "processes without a live session are killed");
-        if !kill::kill_rest(leaf) {
-            tracing::error!(leaf = %leaf.dir().display(), "processes cannot be killed");
+/// Kills what is in a leaf that belongs to no live session, and removes it; again and again while
+/// something in it cannot be killed.
+pub(super) async fn clear(leaf: Leaf) {
+    loop {
+        let at = leaf.clone();
+        let cleared = tokio::task::spawn_blocking(move || {
+            if at.populated() && !kill::kill_rest(&at) {
+                tracing::error!(leaf = %at.dir().display(), "processes cannot be killed");
+                return false;
+            }
+            match at.remove() {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(leaf = %at.dir().display(), error = &error as &dyn std::error::Error, "a leaf stays");
+                    false
+                }
+            }
+        });
+        if cleared.await.unwrap_or(false) {
             return;
         }
-    }
-    if let Err(error) = leaf.remove() {
-        tracing::warn!(leaf = %leaf.dir().display(), error = &error as &dyn std::error::Error, "a leaf stays");
+        tokio::time::sleep(CLEAR_AGAIN).await;
     }
 }
 

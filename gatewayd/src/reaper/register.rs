@@ -97,3 +97,107 @@ pub fn pid_of(pidfd: &impl std::os::fd::AsRawFd) -> Option<u32> {
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"))?;
     pid.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use twinlock_protocol::evidence::{EndNote, EndReason, GrantRecordFormat};
+    use twinlock_protocol::softphone::{self, Fixture};
+    use twinlock_protocol::{Bytes, UnixTime};
+
+    use super::*;
+
+    const NOW: BootMs = BootMs(5_000_000);
+    const DEADLINE: u64 = NOW.0 + 900_000;
+
+    fn sound() -> (GrantRecord, Facts) {
+        let fixture = Fixture::new(b"ca", UnixTime(1_800_000_000));
+        let (request, key) = fixture.request();
+        let signed = fixture.sign_request(&request, &key);
+        let id = ElevationRequest::id_of(&signed.request.0);
+        let record = GrantRecord {
+            format: GrantRecordFormat::GrantRecord,
+            version: 1,
+            grant: id.grant(),
+            start: softphone::start(&request, id, &key, DEADLINE),
+            request: signed,
+            evidence: Bytes(b"evidence".to_vec()),
+            certificate: Bytes(b"certificate".to_vec()),
+            end: None,
+        };
+        let facts = Facts {
+            peer_pid: request.process.pid,
+            pidfd_pid: request.process.pid,
+            start_time: Some(request.process.start_time),
+            boot_id: request.boot_id.clone(),
+            now: NOW,
+        };
+        (record, facts)
+    }
+
+    #[test]
+    fn a_sound_registration_passes() {
+        let (record, facts) = sound();
+        let checked = check(&record, DEADLINE, &facts).expect("sound");
+        assert_eq!(checked.start.pid, facts.peer_pid);
+        assert_eq!(command_line(&checked.request), "systemctl restart nginx");
+        // Where /proc hides the process, the pidfd and the peer must do.
+        assert!(check(&record, DEADLINE, &Facts { start_time: None, ..facts }).is_ok());
+    }
+
+    /// Catalogue: A23 (control: a_sound_registration_passes)
+    #[test]
+    fn another_process_or_a_reused_pid_does_not_get_the_grant() {
+        let (record, facts) = sound();
+        let other = facts.peer_pid + 1;
+        for facts in [
+            Facts { peer_pid: other, ..facts.clone() },
+            Facts { pidfd_pid: other, ..facts.clone() },
+            Facts { peer_pid: other, pidfd_pid: other, ..facts.clone() },
+            Facts { start_time: Some(1), ..facts.clone() },
+            Facts { peer_pid: 0, pidfd_pid: 0, ..facts.clone() },
+        ] {
+            assert_eq!(check(&record, DEADLINE, &facts), Err(DenyReason::EvidenceOtherRequest), "{facts:?}");
+        }
+    }
+
+    /// Catalogue: S5 (control: a_sound_registration_passes)
+    #[test]
+    fn a_grant_of_another_boot_or_with_another_deadline_is_refused() {
+        let (record, facts) = sound();
+        let other_boot = Facts { boot_id: "00000000-0000-0000-0000-000000000000".into(), ..facts.clone() };
+        assert_eq!(check(&record, DEADLINE, &other_boot), Err(DenyReason::EvidenceOtherRequest));
+        assert_eq!(check(&record, DEADLINE + 1, &facts), Err(DenyReason::EvidenceOtherRequest));
+        let late = Facts { now: BootMs(DEADLINE), ..facts.clone() };
+        assert_eq!(check(&record, DEADLINE, &late), Err(DenyReason::GrantOver));
+        let long = Facts { now: BootMs(DEADLINE - 3_600_001), ..facts };
+        assert_eq!(check(&record, DEADLINE, &long), Err(DenyReason::GrantOver));
+    }
+
+    /// Catalogue: S5 (control: a_sound_registration_passes)
+    #[test]
+    fn a_record_whose_parts_do_not_belong_together_is_refused() {
+        let (record, facts) = sound();
+        let (other, _) = sound();
+        let wrong = |change: &dyn Fn(&mut GrantRecord)| {
+            let mut record = record.clone();
+            change(&mut record);
+            check(&record, DEADLINE, &facts).expect_err("refused")
+        };
+        assert_eq!(wrong(&|r| r.grant = other.grant), DenyReason::EvidenceOtherRequest);
+        assert_eq!(wrong(&|r| r.start = other.start.clone()), DenyReason::EvidenceOtherRequest);
+        assert_eq!(wrong(&|r| r.start.signature = other.start.signature), DenyReason::RequestSignature);
+        assert_eq!(wrong(&|r| r.request.request.0.push(b' ')), DenyReason::RequestMalformed);
+        assert_eq!(wrong(&|r| r.start.statement.0.push(b' ')), DenyReason::EvidenceMalformed);
+        assert_eq!(wrong(&|r| r.certificate.0 = vec![0; limits::CERTIFICATE_BYTES + 1]), DenyReason::EvidenceMalformed);
+        let end = EndNote {
+            reason: EndReason::Finished,
+            ended_at: UnixTime(1),
+            took_ms: 0,
+            killed: vec![],
+            escaped: vec![],
+            lingered: false,
+        };
+        assert_eq!(wrong(&|r| r.end = Some(end.clone())), DenyReason::EvidenceMalformed);
+    }
+}

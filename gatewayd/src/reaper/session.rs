@@ -243,3 +243,197 @@ impl Session {
         newest.map(|_| vec![Effect::Warn(left)]).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: BootMs = BootMs(1_000_000);
+    const HOUR: u64 = 3_600_000;
+
+    /// Steps through events at times after [`START`]; the last effects.
+    fn play(ttl: u64, events: &[(u64, Event)]) -> (Session, Vec<Effect>) {
+        let begin = (Session::registered(START, START.plus(ttl)), Vec::new());
+        events.iter().fold(begin, |(session, _), (at, event)| session.step(*event, START.plus(*at)))
+    }
+
+    fn looked(processes: u32) -> Event {
+        Event::Looked { processes }
+    }
+
+    fn closing(effects: &[Effect]) -> Closing {
+        match effects {
+            [Effect::Close(closing)] => *closing,
+            other => panic!("not closed: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_command_that_ends_and_leaves_nothing_is_finished_at_once() {
+        let (session, effects) =
+            play(HOUR, &[(10, Event::Joined), (20, Event::FrontEndGone), (21, looked(1)), (26, looked(0))]);
+        assert_eq!(session.phase(), Phase::Over);
+        let closing = closing(&effects);
+        assert_eq!((closing.reason, closing.since, closing.lingered), (EndReason::Finished, START.plus(20), false));
+    }
+
+    #[test]
+    fn joining_confirms_and_a_second_joining_says_nothing() {
+        let (session, effects) = play(HOUR, &[(10, Event::Joined)]);
+        assert_eq!(effects, [Effect::Confirm]);
+        let (session, effects) = session.step(Event::Joined, START.plus(11));
+        assert_eq!((session.phase(), effects), (Phase::Running, vec![]));
+    }
+
+    /// Catalogue: P14 (control: joining_confirms_and_a_second_joining_says_nothing)
+    #[test]
+    fn a_module_that_leaves_before_it_joined_never_gets_a_session() {
+        let (session, _) = play(HOUR, &[(10, Event::FrontEndGone)]);
+        let (session, effects) = session.step(Event::Joined, START.plus(11));
+        assert_eq!(effects, [], "not confirmed");
+        // What is in the leaf all the same is killed, not left to linger.
+        let (session, effects) = session.step(looked(1), START.plus(10 + SETTLE_MS));
+        assert_eq!(effects, [Effect::Kill]);
+        let (_, effects) = session.step(Event::Killed, START.plus(400));
+        assert_eq!(closing(&effects).reason, EndReason::Finished);
+    }
+
+    #[test]
+    fn a_module_that_does_not_join_in_time_is_given_up() {
+        let (session, effects) = play(HOUR, &[(JOIN_MS - 1, looked(0))]);
+        assert_eq!((matches!(session.phase(), Phase::Joining { .. }), effects), (true, vec![]));
+        let (session, _) = session.step(looked(0), START.plus(JOIN_MS));
+        let (session, effects) = session.step(looked(0), START.plus(JOIN_MS + 5));
+        assert_eq!(session.phase(), Phase::Over);
+        assert_eq!(closing(&effects).reason, EndReason::Finished);
+    }
+
+    #[test]
+    fn what_a_command_leaves_behind_lingers_and_then_expires() {
+        let events = [(1, Event::Joined), (20, Event::FrontEndGone), (20 + SETTLE_MS, looked(3))];
+        let (session, effects) = play(60_000, &events);
+        assert_eq!(effects, [Effect::TellLingering { processes: 3 }]);
+        let (session, effects) = session.step(looked(3), START.plus(60_000));
+        assert_eq!(effects, [Effect::Kill]);
+        let (_, effects) = session.step(Event::Killed, START.plus(60_007));
+        let closing = closing(&effects);
+        assert_eq!((closing.reason, closing.since, closing.lingered), (EndReason::Expired, START.plus(60_000), true));
+    }
+
+    #[test]
+    fn a_lingering_session_that_empties_is_finished() {
+        let events =
+            [(1, Event::Joined), (20, Event::FrontEndGone), (20 + SETTLE_MS, looked(3)), (30_000, looked(0))];
+        let closing = closing(&play(HOUR, &events).1);
+        assert_eq!((closing.reason, closing.since, closing.lingered), (EndReason::Finished, START.plus(30_000), true));
+    }
+
+    #[test]
+    fn an_order_ends_a_session_once_and_its_reason_stays() {
+        let events = [(1, Event::Joined), (5, Event::Ordered(EndReason::Revoked))];
+        let (session, effects) = play(HOUR, &events);
+        assert_eq!(effects, [Effect::Kill]);
+        let (session, effects) = session.step(Event::Ordered(EndReason::Dropped), START.plus(6));
+        assert_eq!(effects, []);
+        let (_, effects) = session.step(Event::Killed, START.plus(9));
+        assert_eq!((closing(&effects).reason, closing(&effects).since), (EndReason::Revoked, START.plus(5)));
+    }
+
+    #[test]
+    fn a_machine_that_slept_past_the_deadline_ends_the_session_at_its_first_look() {
+        let (session, _) = play(60_000, &[(1, Event::Joined), (1_000, looked(2))]);
+        assert!(session.wake_at(START.plus(1_000)).since(START) <= 2_000, "it looks again within a second");
+        let (_, effects) = session.step(looked(2), START.plus(10 * HOUR));
+        assert_eq!(effects, [Effect::Kill]);
+    }
+
+    #[test]
+    fn the_next_look_is_exactly_at_the_deadline_when_that_comes_first() {
+        let (session, _) = play(60_000, &[(1, Event::Joined), (20_000, looked(1))]);
+        assert_eq!(session.wake_at(START.plus(59_900)), START.plus(60_000));
+    }
+
+    #[test]
+    fn warnings_come_five_minutes_and_one_minute_before_the_end() {
+        let (session, effects) = play(900_000, &[(1, Event::Joined), (599_999, looked(1))]);
+        assert_eq!(effects, []);
+        let (session, effects) = session.step(looked(1), START.plus(600_000));
+        assert_eq!(effects, [Effect::Warn(300_000)]);
+        let (session, effects) = session.step(looked(1), START.plus(600_200));
+        assert_eq!(effects, []);
+        let (_, effects) = session.step(looked(1), START.plus(840_100));
+        assert_eq!(effects, [Effect::Warn(59_900)]);
+    }
+
+    #[test]
+    fn a_warning_that_is_longer_than_the_grant_is_skipped() {
+        let (session, effects) = play(60_000, &[(1, Event::Joined), (2, looked(1))]);
+        assert_eq!(effects, []);
+        let (_, effects) = session.step(looked(1), START.plus(59_000));
+        assert_eq!(effects, []);
+    }
+
+    #[test]
+    fn warnings_that_were_slept_through_are_not_made_up_for() {
+        let (_, effects) = play(HOUR, &[(1, Event::Joined), (HOUR - 30_000, looked(1))]);
+        assert_eq!(effects, [Effect::Warn(30_000)]);
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (0u32..4).prop_map(looked),
+            2 => Just(Event::Joined),
+            2 => Just(Event::FrontEndGone),
+            1 => Just(Event::Ordered(EndReason::Revoked)),
+            1 => Just(Event::Ordered(EndReason::Dropped)),
+            2 => Just(Event::Killed),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens: one close at most, nothing after it, a kill before any close that is
+        /// not an empty leaf's, no confirmation but of a session that is joining, and past the
+        /// deadline any event at all begins the kill.
+        #[test]
+        fn no_history_outlives_its_deadline_or_closes_twice(
+            ttl in 1u64..400_000,
+            history in proptest::collection::vec((any_event(), 0u64..20_000), 1..60),
+        ) {
+            let mut session = Session::registered(START, START.plus(ttl));
+            let (mut now, mut kills, mut closes, mut confirms) = (START, 0, 0, 0);
+            for (event, pause) in history {
+                now = now.plus(pause);
+                let before = session.phase();
+                let (next, effects) = session.step(event, now);
+                for effect in &effects {
+                    prop_assert!(closes == 0, "nothing after the close");
+                    match effect {
+                        Effect::Kill => kills += 1,
+                        Effect::Confirm => {
+                            let joining = matches!(before, Phase::Joining { .. });
+                            prop_assert!(joining && now < START.plus(ttl));
+                            confirms += 1;
+                        }
+                        Effect::Close(_) => {
+                            prop_assert!(kills == 1 || event == looked(0));
+                            closes += 1;
+                        }
+                        Effect::Warn(left) => prop_assert!(*left > 0),
+                        Effect::TellLingering { processes } => prop_assert!(*processes > 0),
+                    }
+                }
+                if now >= START.plus(ttl) {
+                    let ends = matches!(next.phase(), Phase::Ending { .. } | Phase::Over);
+                    prop_assert!(ends);
+                }
+                prop_assert!(kills <= 1 && closes <= 1 && confirms <= 1);
+                prop_assert_eq!(next.phase() == Phase::Over, closes == 1);
+                prop_assert!(next.wake_at(now) >= now && next.wake_at(now) <= now.plus(LOOK_MS));
+                session = next;
+            }
+        }
+    }
+}
