@@ -16,7 +16,7 @@ use super::cgroup::Leaf;
 use super::clock::{self, BootMs};
 use super::keeper::{self, Command, Keeper};
 use super::kill::{self, Outcome};
-use super::process::{self, Sightings};
+use super::process::{self, Origin, Sightings};
 use super::session::{Closing, Effect, Event, Phase, Session};
 use super::tty::{self, Terminal};
 
@@ -41,12 +41,19 @@ impl Seat {
     /// A session in `leaf`, whose `open_session` ran in `front_end`; without a pidfd that process is
     /// gone.
     #[must_use]
-    pub fn new(grant: GrantId, leaf: Leaf, front_end: u32, pidfd: Option<OwnedFd>, terminal: Option<Terminal>) -> Self {
+    pub fn new(
+        grant: GrantId,
+        leaf: Leaf,
+        front_end: u32,
+        pidfd: Option<OwnedFd>,
+        terminal: Option<Terminal>,
+        origin: Origin,
+    ) -> Self {
         // Deprecated for types whose descriptor can change under it; an OwnedFd's can't, and the
         // replacement is unsafe.
         #[allow(deprecated)]
         let pidfd = pidfd.and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE).ok());
-        let sightings = Sightings::default();
+        let sightings = Sightings::of(origin);
         Self { grant, leaf, front_end, pidfd, terminal, sightings, outcome: None, joining: None, waiting: Vec::new() }
     }
 }

@@ -20,7 +20,7 @@ use super::clock::{self, BootMs};
 use super::conn::Peer;
 use super::driver::{self, Seat};
 use super::kill;
-use super::process;
+use super::process::{self, Origin};
 use super::records::{Noted, RecordError, Records};
 use super::register::{self, Checked, Facts};
 use super::session::Session;
@@ -185,7 +185,8 @@ impl Keeper {
             state.registering.remove(&grant);
             state.barred.get(&grant).copied()
         };
-        let seat = Seat::new(grant, leaf.clone(), peer.pid, Some(pidfd), terminal);
+        let origin = Origin::new(peer.pid, checked.request.target.uid, facts.now);
+        let seat = Seat::new(grant, leaf.clone(), peer.pid, Some(pidfd), terminal, origin);
         tokio::spawn(driver::drive(self.clone(), seat, Session::registered(BootMs::now(), deadline), inbox));
         tracing::info!(%grant, uid = checked.request.requester.real.uid, target_user = %checked.request.target.user,
             pid = peer.pid, "a session is registered");
@@ -283,7 +284,11 @@ impl Keeper {
         let deadline = BootMs(start.deadline_boot_ms);
         self.state().live.insert(grant, Live { confirmed: true, ..Live::new(&checked, commands) });
         let pidfd = driver::reopen(start.pid, start.start_time);
-        let seat = Seat::new(grant, leaf, start.pid, pidfd, None);
+        // When the session began is known by the wall clock only, which is no measure; its front end
+        // is at least as old.
+        let since = BootMs(start.start_time.saturating_mul(10));
+        let origin = Origin::new(start.pid, checked.request.target.uid, since);
+        let seat = Seat::new(grant, leaf, start.pid, pidfd, None, origin);
         tokio::spawn(driver::drive(self.clone(), seat, Session::adopted(BootMs::now(), deadline), inbox));
         tracing::info!(%grant, pid = start.pid, "a session of an earlier reaper goes on");
     }

@@ -7,6 +7,9 @@ use std::fs;
 
 use twinlock_protocol::escape;
 use twinlock_protocol::evidence::ProcessNote;
+use twinlock_protocol::ids::GrantId;
+
+use super::clock::BootMs;
 
 /// The fields of `/proc/pid/stat` that we read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,10 +74,44 @@ fn children(pid: u32) -> Vec<u32> {
 /// end, and the kill is what matters.
 const WALK_LIMIT: usize = 256;
 
+/// The audit session id of a process (pam_loginuid sets one per login; children keep it wherever
+/// they go). None where it is not set.
+fn audit_session(pid: u32) -> Option<u32> {
+    let session = fs::read_to_string(format!("/proc/{pid}/sessionid")).ok()?.trim().parse().ok()?;
+    (session != u32::MAX).then_some(session)
+}
+
+/// Whether a process is in the leaf of some grant.
+fn is_contained(pid: u32) -> bool {
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    own.split('/').any(|part| GrantId::from_text(part).is_some())
+}
+
+/// What is known of a session to find its processes by, beside the leaf itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    audit_session: Option<u32>,
+    /// The uid that the session runs as.
+    target_uid: u32,
+    /// Clock ticks since boot: nothing of the session is older.
+    since: u64,
+}
+
+impl Origin {
+    /// A session whose `open_session` ran in `front_end` at `since`.
+    #[must_use]
+    pub fn new(front_end: u32, target_uid: u32, since: BootMs) -> Self {
+        // The unit of /proc/pid/stat is USER_HZ, which is 100 on all that Rust's std supports.
+        Self { audit_session: audit_session(front_end), target_uid, since: since.0 / 10 }
+    }
+}
+
 /// What was ever seen of a session's processes, to know those that left the leaf. Kept from look to
 /// look; every entry is a pid with its start time.
 #[derive(Debug, Default)]
 pub struct Sightings {
+    origin: Option<Origin>,
     /// Members of the leaf at the last look.
     inside: BTreeMap<u32, u64>,
     /// Alive elsewhere.
@@ -86,6 +123,12 @@ pub struct Sightings {
 const EVER_LIMIT: usize = 4096;
 
 impl Sightings {
+    /// Nothing seen yet of a session.
+    #[must_use]
+    pub fn of(origin: Origin) -> Self {
+        Self { origin: Some(origin), ..Self::default() }
+    }
+
     /// Looks once: who is in the leaf, who was and lives elsewhere, and their children.
     pub fn look(&mut self, in_leaf: &[u32]) {
         let members: BTreeSet<u32> = in_leaf.iter().copied().collect();
@@ -130,8 +173,9 @@ impl Sightings {
     }
 
     /// One look at all processes of the host, for the end: whoever is outside but has an ancestor,
-    /// a session or a process group that was seen inside. The front end's own session and group are
-    /// the terminal's, and prove nothing.
+    /// a session or a process group that was seen inside; and orphans of the same login and the
+    /// target's uid that are younger than the session. The front end's own session and group are the
+    /// terminal's, and prove nothing.
     pub fn search(&mut self, in_leaf: &[u32], front_end: u32) {
         self.look(in_leaf);
         let all: BTreeMap<u32, Stat> = fs::read_dir("/proc")
@@ -164,11 +208,25 @@ impl Sightings {
             .filter(|(pid, stat)| {
                 !self.inside.contains_key(*pid)
                     && stat.state != 'Z'
-                    && (belongs(stat.session) || belongs(stat.group) || descends(**pid))
+                    && (belongs(stat.session) || belongs(stat.group) || descends(**pid) || self.is_orphan(**pid, stat))
             })
             .map(|(pid, stat)| (*pid, stat.start_time))
             .collect();
         self.outside.extend(found);
+    }
+
+    /// Whether this looks like a daemon that the session left: of its login, as its target, younger,
+    /// in no leaf, and with a parent from elsewhere. A command that somebody types in another
+    /// terminal of the same login has its shell for parent.
+    fn is_orphan(&self, pid: u32, stat: &Stat) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let Some(Origin { audit_session: Some(session), target_uid, since }) = self.origin else { return false };
+        let uid = || fs::metadata(format!("/proc/{pid}")).map(|meta| meta.uid());
+        stat.start_time >= since
+            && audit_session(pid) == Some(session)
+            && audit_session(stat.parent) != Some(session)
+            && uid().is_ok_and(|uid| uid == target_uid || uid == 0)
+            && !is_contained(pid)
     }
 
     /// Who is outside and alive, but for those of the leaf; at most `limit`.

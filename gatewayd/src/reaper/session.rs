@@ -15,9 +15,9 @@ const LINGER_LOOK_MS: u64 = 200;
 /// A session is never left alone for longer, in milliseconds: a suspended machine must end what is
 /// overdue at most this long after it wakes.
 const LOOK_MS: u64 = 1_000;
-/// The first looks come faster, so that a short-lived child that leaves its cgroup is seen.
-const EARLY_LOOK_MS: u64 = 200;
-const EARLY_MS: u64 = 10_000;
+/// The first looks come faster, so that a short-lived child that leaves its cgroup is seen: every
+/// 20 ms for a second, every 200 ms for ten.
+const EARLY_LOOKS_MS: [(u64, u64); 2] = [(1_000, 20), (10_000, 200)];
 /// How long before the deadline the terminal is warned, in milliseconds, in order of time.
 pub const WARNINGS_MS: [u64; 2] = [300_000, 60_000];
 
@@ -111,7 +111,7 @@ pub struct Closing {
 pub struct Session {
     phase: Phase,
     deadline: BootMs,
-    early_until: BootMs,
+    begun: BootMs,
     warnings: Vec<u64>,
 }
 
@@ -123,7 +123,7 @@ impl Session {
         Self {
             phase: Phase::Joining { until: now.plus(JOIN_MS) },
             deadline,
-            early_until: now.plus(EARLY_MS),
+            begun: now,
             warnings: WARNINGS_MS.into_iter().filter(|before| *before < left).collect(),
         }
     }
@@ -147,9 +147,11 @@ impl Session {
         let look = match self.phase {
             Phase::Settling { .. } => SETTLE_LOOK_MS,
             Phase::Lingering { .. } => LINGER_LOOK_MS,
-            Phase::Joining { .. } => EARLY_LOOK_MS,
-            Phase::Running if now < self.early_until => EARLY_LOOK_MS,
-            Phase::Running | Phase::Ending { .. } | Phase::Over => LOOK_MS,
+            Phase::Joining { .. } | Phase::Running => {
+                let early = EARLY_LOOKS_MS.into_iter().find(|(until, _)| now.since(self.begun) < *until);
+                early.map_or(LOOK_MS, |(_, look)| look)
+            }
+            Phase::Ending { .. } | Phase::Over => LOOK_MS,
         };
         let warning = self.warnings.first().map(|before| self.deadline.minus(*before));
         let joining = match self.phase {

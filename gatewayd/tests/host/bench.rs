@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use twinlock_protocol::evidence::{EndNote, GrantRecord};
+use twinlock_protocol::statement::StartStatement;
 
 /// The uid that plays the agent.
 pub const AGENT: u32 = 60_771;
@@ -125,23 +125,27 @@ impl Bench {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// A front end that plays `play` and then runs `script` in a shell.
+    /// A front end that registers and then runs `script` in a shell.
     pub fn front_end(&self, ttl_ms: u64, script: &str) -> FrontEnd {
-        self.front_end_as(ttl_ms, script, &[])
+        self.front_end_of(ttl_ms, script, &[])
     }
 
-    /// The same, with more variables for the player.
-    pub fn front_end_as(&self, ttl_ms: u64, script: &str, more: &[(&str, &str)]) -> FrontEnd {
-        let mut command = self.player(ttl_ms, script, more);
+    /// The same, started by a wrapper.
+    pub fn front_end_of(&self, ttl_ms: u64, script: &str, wrapper: &[&str]) -> FrontEnd {
+        let mut command = self.player(ttl_ms, script, wrapper);
         command.stdout(Stdio::piped()).stdin(Stdio::null());
         FrontEnd::new(command.spawn().unwrap())
     }
 
-    pub fn player(&self, ttl_ms: u64, script: &str, more: &[(&str, &str)]) -> Command {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+    /// The same, ready to be started.
+    pub fn player(&self, ttl_ms: u64, script: &str, wrapper: &[&str]) -> Command {
+        let this = std::env::current_exe().unwrap();
+        let words = wrapper.iter().map(std::ffi::OsStr::new).chain([this.as_os_str()]).collect::<Vec<_>>();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         command.args(["--exact", "player::play_front_end", "--ignored", "--nocapture", "--quiet"]);
         command.env("PLAY_SOCKET", self.socket()).env("PLAY_TTL_MS", ttl_ms.to_string()).env("PLAY_SCRIPT", script);
-        command.envs(more.iter().copied()).arg0("player").stderr(Stdio::null());
+        command.stderr(Stdio::null());
         command
     }
 
@@ -149,6 +153,11 @@ impl Bench {
     pub fn record(&self, grant: &str) -> GrantRecord {
         let bytes = fs::read(self.path("grants").join(format!("{grant}.json"))).expect("a record");
         GrantRecord::from_bytes(&bytes).expect("a sound record")
+    }
+
+    /// The deadline of a grant, in milliseconds of boottime.
+    pub fn deadline_of(&self, grant: &str) -> u64 {
+        StartStatement::from_bytes(&self.record(grant).start.statement.0).unwrap().deadline_boot_ms
     }
 
     /// Waits until a grant has its end on disk.

@@ -72,6 +72,8 @@ fn play_front_end() -> ExitCode {
     let ttl_ms = var("PLAY_TTL_MS").unwrap().parse().unwrap();
     let uid = var("PLAY_UID").map_or(1001, |uid| uid.parse().unwrap());
     let tty = var("PLAY_TTY").map(|path| fs::OpenOptions::new().write(true).open(path).unwrap());
+    let login = fs::read_to_string("/proc/self/sessionid").is_ok_and(|id| id.trim() != u32::MAX.to_string());
+    println!("login {login}");
     let stream = wire::connect(Path::new(&socket));
     let request = registration(ttl_ms, uid, |_| {});
     println!("registering {}", request.record.grant);

@@ -12,6 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use twinlock_protocol::limits::FRAME_BYTES;
 use twinlock_protocol::wire;
+use twinlock_protocol::wire::reaper::{List, LiveGrant, ReaperReply, ReaperRequest};
+
+use crate::bench::{Bench, as_uid};
 
 pub fn connect(path: &Path) -> UnixStream {
     let stream = UnixStream::connect(path).unwrap();
@@ -42,4 +45,22 @@ pub fn receive<T: DeserializeOwned>(mut stream: &UnixStream) -> Option<T> {
     let mut body = vec![0; wire::body_length(prefix, FRAME_BYTES).unwrap()];
     stream.read_exact(&mut body).unwrap();
     Some(wire::message(&body, FRAME_BYTES).unwrap())
+}
+
+/// The live grants of a uid, asked by that uid.
+pub fn list(bench: &Bench, uid: u32) -> Vec<LiveGrant> {
+    match user(bench, uid, ReaperRequest::List(List { wire: 1 })) {
+        Some(ReaperReply::Grants(grants)) => grants.grants,
+        other => panic!("no list: {other:?}"),
+    }
+}
+
+/// One question to `user.sock`, asked by this uid.
+pub fn user(bench: &Bench, uid: u32, question: ReaperRequest) -> Option<ReaperReply> {
+    let path = bench.path("user.sock");
+    as_uid(uid, move || {
+        let stream = connect(&path);
+        send(&stream, &question);
+        receive(&stream)
+    })
 }
