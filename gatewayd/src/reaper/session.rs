@@ -327,8 +327,7 @@ mod tests {
 
     #[test]
     fn a_lingering_session_that_empties_is_finished() {
-        let events =
-            [(1, Event::Joined), (20, Event::FrontEndGone), (20 + SETTLE_MS, looked(3)), (30_000, looked(0))];
+        let events = [(1, Event::Joined), (20, Event::FrontEndGone), (20 + SETTLE_MS, looked(3)), (30_000, looked(0))];
         let closing = closing(&play(HOUR, &events).1);
         assert_eq!((closing.reason, closing.since, closing.lingered), (EndReason::Finished, START.plus(30_000), true));
     }

@@ -71,6 +71,7 @@ impl Bench {
             dir.path().display()
         );
         fs::write(dir.path().join("reaper.toml"), config).unwrap();
+        set_mode(&dir.path().join("reaper.toml"), 0o644);
         let prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
         Self { dir, cgroup, relative, reaper: None, prefix }
     }
@@ -98,6 +99,12 @@ impl Bench {
         });
         assert!(up, "the reaper does not listen:\n{}", self.log());
         self.reaper = Some(child);
+    }
+
+    /// A path as the reaper sees it, in its own mount namespace.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        let pid = self.reaper.as_ref().expect("a running reaper").id();
+        Path::new(&format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap())
     }
 
     /// SIGKILLs the reaper.
@@ -188,7 +195,8 @@ impl Drop for Bench {
                 within(Duration::from_secs(5), || fs::remove_dir(entry.path()).is_ok() || !entry.path().exists());
             }
         }
-        if fs::remove_dir(&self.cgroup).is_err() {
+        // What was just killed may not be reaped yet.
+        if !within(Duration::from_secs(5), || fs::remove_dir(&self.cgroup).is_ok()) {
             eprintln!("the cgroup {} stays", self.relative);
         }
         if std::thread::panicking() {

@@ -9,7 +9,13 @@
     clippy::print_stderr
 )]
 
+mod access;
+mod agent;
 mod bench;
 mod player;
+mod restart;
 mod sessions;
+mod terminal;
+mod unprivileged;
+mod watch;
 mod wire;
