@@ -137,14 +137,14 @@ impl Agent {
                 Some(Input::LinkDown)
             }
             LinkEvent::Message(GatewayMessage::Module(message)) => Some(Input::FromGateway(message)),
-            LinkEvent::Message(GatewayMessage::EndGrant(order)) => self.to_reaper(ForReaper::End(order)),
-            LinkEvent::Message(GatewayMessage::Noted(noted)) => self.to_reaper(ForReaper::Noted(noted)),
+            LinkEvent::Message(GatewayMessage::EndGrant(order)) => self.tell_reaper(ForReaper::End(order)),
+            LinkEvent::Message(GatewayMessage::Noted(noted)) => self.tell_reaper(ForReaper::Noted(noted)),
             // The link keeps these to itself.
             LinkEvent::Message(GatewayMessage::Welcome(_) | GatewayMessage::Ping(_)) => None,
         }
     }
 
-    fn to_reaper(&mut self, word: ForReaper) -> Option<Input> {
+    fn tell_reaper(&mut self, word: ForReaper) -> Option<Input> {
         if self.words.try_send(word).is_err() {
             // The gateway says it again on a new link.
             tracing::error!("too many words wait for the reaper; the link is given up");

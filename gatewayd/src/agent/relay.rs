@@ -101,16 +101,16 @@ impl<C: Clock + Clone> Relay<C> {
     /// Takes one input.
     pub fn step(&mut self, input: Input, now: Instant) -> Vec<Effect> {
         match input {
-            Input::FromModule(conn, message) => self.from_module(conn, message, now),
+            Input::FromModule(conn, message) => self.module_said(conn, message, now),
             Input::ModuleGone(conn) => self.module_gone(conn),
-            Input::FromGateway(message) => self.from_gateway(message),
+            Input::FromGateway(message) => self.gateway_said(message),
             Input::LinkUp => self.link_up(),
             Input::LinkDown => self.link_down(now),
             Input::Tick => self.tick(now),
         }
     }
 
-    fn from_module(&mut self, conn: ConnId, message: ModuleMessage, now: Instant) -> Vec<Effect> {
+    fn module_said(&mut self, conn: ConnId, message: ModuleMessage, now: Instant) -> Vec<Effect> {
         match (self.conns.get(&conn), message) {
             (None, ModuleMessage::Submit(submit)) => match self.admit(conn, submit, now) {
                 Ok(effects) => effects,
@@ -197,7 +197,7 @@ impl<C: Clock + Clone> Relay<C> {
         if self.up { vec![Effect::ToGateway(AgentMessage::Gone(Gone { request: id }))] } else { Vec::new() }
     }
 
-    fn from_gateway(&mut self, message: ForModule) -> Vec<Effect> {
+    fn gateway_said(&mut self, message: ForModule) -> Vec<Effect> {
         let ForModule { request: id, event } = message;
         let Some(open) = self.open.get_mut(&id) else {
             // Its module has just gone, and the gateway hears of it.

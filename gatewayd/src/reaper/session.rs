@@ -241,7 +241,7 @@ impl Session {
     fn warn(&mut self, now: BootMs) -> Vec<Effect> {
         let left = self.deadline.since(now);
         let due = self.warnings.iter().filter(|before| left <= **before).count();
-        let newest = self.warnings.drain(..due).last();
+        let newest = self.warnings.drain(..due).next_back();
         newest.map(|_| vec![Effect::Warn(left)]).unwrap_or_default()
     }
 }
