@@ -302,6 +302,14 @@ impl Phone {
         self.command(Method::POST, "back", json!({}));
     }
 
+    /// The addresses in the session history, as the back button would find them.
+    #[must_use]
+    pub fn history(&self) -> Vec<String> {
+        let history = self.devtools("Page.getNavigationHistory", json!({}));
+        let url = |entry: &Value| entry["url"].as_str().unwrap_or_default().to_owned();
+        history["entries"].as_array().map(|entries| entries.iter().map(url).collect()).unwrap_or_default()
+    }
+
     /// The name of the screen that is shown.
     #[must_use]
     pub fn screen(&self) -> String {

@@ -34,8 +34,12 @@ async function deviceName() {
   return browser ? `${kind}, ${browser}` : kind;
 }
 
+/** A registration is good for five minutes; an older one is asked for anew. */
+const FRESH_MS = 4 * 60_000;
+
 /** @param {string} invite @param {EnrolStart} start */
 async function form(invite, start) {
+  let asked = Date.now();
   const label = h("input", { id: "label", maxlength: "60", autocomplete: "off", value: await deviceName() });
   const note = h("p", { class: "note", role: "alert" });
   screen({
@@ -55,6 +59,9 @@ async function form(invite, start) {
       button("Create my passkey", async () => {
         note.replaceChildren();
         try {
+          // Each registration is good for one try.
+          if (Date.now() - asked > FRESH_MS) start = await api.enrolStart(invite);
+          asked = 0;
           await enrolDevice(start, label.value.trim() || "My device");
           await room(invite);
         } catch (error) {
@@ -83,15 +90,22 @@ async function enrolDevice(start, label) {
   await api.enrolFinish({ enrol: start.enrol, registration, device_key: made.public_key, device_proof, label });
 }
 
-/** The waiting room of the ceremony. @param {string} invite */
-async function room(invite) {
+/**
+ * The waiting room of the ceremony.
+ * @param {string} invite
+ * @param {boolean} [signedHere] the signature is given: all that can still come is the seal
+ */
+async function room(invite, signedHere = false) {
+  let lost = 0;
   const list = h("ul", { class: "people", "aria-label": "People" });
   const note = h("p", { class: "note", role: "status" });
   const signal = screen({
     name: "room",
-    title: ["You are enrolled"],
+    title: [signedHere ? "You have signed" : "You are enrolled"],
     body: [
-      h("p", { class: "lead" }, "When everybody has enrolled, you read the roster and sign it. Keep this page open; if it closes, open your link again."),
+      h("p", { class: "lead" }, signedHere
+        ? "When everybody has signed, the roster is sealed."
+        : "When everybody has enrolled, you read the roster and sign it. Keep this page open; if it closes, open your link again."),
       list,
       note,
     ],
@@ -100,6 +114,7 @@ async function room(invite) {
     try {
       const status = await api.enrolStatus(invite);
       if (signal.aborted) return;
+      lost = 0;
       if (status.state === "sealed") return end("good", "The roster is sealed", "Everybody signed. From now on, scan the code that a terminal shows.");
       if (status.state === "sign" && status.roster && status.statement) return await roster(invite, status);
       note.replaceChildren();
@@ -108,6 +123,11 @@ async function room(invite) {
     } catch (error) {
       if (signal.aborted) return;
       const { name, title } = describe(error);
+      lost += 1;
+      // The ceremony's listener closes once the roster is sealed.
+      if (signedHere && (name !== "offline" || lost > 2)) {
+        return end("good", "You have signed", "The ceremony is over; its terminal says how it ended. From now on, scan the code that a terminal shows.");
+      }
       if (name !== "offline") return failed(error, () => enrol(invite));
       note.replaceChildren(`${title}. Trying again.`);
     }
@@ -153,7 +173,7 @@ async function roster(invite, status) {
     try {
       await api.enrolSign(invite, await signed(rosterStatement(statement), ROSTER, said.rp_id, statement.credential_id, kept));
       say("Signed");
-      await signedOff(invite);
+      await room(invite, true);
     } catch (error) {
       const { title, hint } = describe(error);
       note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
@@ -205,5 +225,3 @@ function rosterBody(said, self, mark) {
   ];
 }
 
-/** @param {string} invite */
-const signedOff = (invite) => room(invite);

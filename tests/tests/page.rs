@@ -1,0 +1,430 @@
+//! The page in real Chromium phones, against a real gateway and a real sudo: what people see, what
+//! they can press, and what a hostile requester or site cannot make of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+use twinlock_protocol::ids::PersonId;
+use twinlock_tests::approver::Site;
+use twinlock_tests::installation::{Installation, Plan, scan_ticket};
+use twinlock_tests::ns::in_namespace;
+use twinlock_tests::phone::{Keys, Phone, PhonePlan};
+use twinlock_tests::proc::eventually;
+use twinlock_tests::term::Terminal;
+use twinlock_tests::world::workspace;
+use twinlock_tests::{Bed, Tail, here};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// bob and carol with a browser each, beside the fixture's software phones.
+struct Browsers {
+    bob: Keys,
+    carol: Keys,
+}
+
+impl Browsers {
+    fn enrolled(plan: &mut Plan) -> Self {
+        let browsers = Self { bob: Keys::new("bob", "bob-browser"), carol: Keys::new("carol", "carol-browser") };
+        for (name, keys) in [("bob", &browsers.bob), ("carol", &browsers.carol)] {
+            let id = PersonId::new(name).unwrap();
+            let person = plan.fixture.roster.persons.iter_mut().find(|person| person.id == id).unwrap();
+            person.devices.push(keys.device.clone());
+        }
+        browsers
+    }
+
+    fn bob(&self, site: &Site) -> Phone {
+        held("bob", &self.bob, site)
+    }
+
+    fn carol(&self, site: &Site) -> Phone {
+        held("carol", &self.carol, site)
+    }
+}
+
+fn held(name: &str, keys: &Keys, site: &Site) -> Phone {
+    let phone = PhonePlan::new(name).start(site);
+    phone.hold(keys);
+    phone
+}
+
+fn ready(bed: &Bed) {
+    bed.wire(&Tail::Twinlock);
+    bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
+}
+
+/// An installation in which bob and carol hold browsers.
+fn start(bed: &Bed) -> (Installation<'_>, Browsers) {
+    ready(bed);
+    let mut plan = Plan::new();
+    let browsers = Browsers::enrolled(&mut plan);
+    (plan.start(bed), browsers)
+}
+
+fn address(ticket: &str) -> String {
+    format!("HTTPS://TL.EXAMPLE.ORG/S/{ticket}")
+}
+
+/// The six digits on the terminal.
+fn code_of(terminal: &Terminal) -> String {
+    terminal.wait_for("code ", LIMIT);
+    let screen = terminal.screen();
+    let (_, rest) = screen.split_once("code ").unwrap();
+    rest.chars().filter(char::is_ascii_digit).take(6).collect()
+}
+
+#[track_caller]
+fn nothing_violated(phone: &Phone) {
+    assert_eq!(phone.violations(), Vec::<String>::new());
+}
+
+/// Every vector file, and the plain words, by the page's own modules (node).
+#[test]
+fn the_page_agrees_with_the_protocols_vectors() {
+    let ran = Command::new("node").args(["--test", "test/"]).current_dir(workspace().join("gatewayd/web")).output();
+    let output = ran.expect("node runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("the page agrees with escape.json"), "{text}");
+}
+
+#[test]
+fn two_phones_approve_by_one_gesture_each_and_the_command_runs() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let mut terminal = bed.terminal("alice", &["sudo", "id", "-un"]);
+        let (bob, carol) = (browsers.bob(&installation.site), browsers.carol(&installation.site));
+
+        let first = scan_ticket(&terminal, None);
+        bob.scan(&address(&first));
+        let shown = bob.read_request();
+        assert_eq!(shown.heading, "alice wants to run id as root on web01");
+        assert_eq!(shown.command, ["sudo", "id", "-un"]);
+        assert!(shown.ready_at_once, "a short command fits on the screen with its buttons");
+        assert!(shown.warnings.iter().any(|line| line.starts_with("sudo itself has not decided yet")));
+        assert_eq!(bob.approve(), "Approved. Now a second person");
+
+        let second = scan_ticket(&terminal, Some(&first));
+        carol.scan(&address(&second));
+        assert!(carol.read_request().facts.iter().any(|fact| fact.starts_with("Approved: bob")));
+        assert_eq!(carol.approve(), "Approved by two");
+        assert_eq!(terminal.exit_code(LIMIT), 0);
+        assert!(terminal.screen().contains("root"));
+        nothing_violated(&bob);
+        nothing_violated(&carol);
+    });
+}
+
+/// A link-preview bot reads the QR's address by GET and HEAD, as often as it likes; the person who
+/// scans it afterwards claims it as if nothing had happened.
+///
+/// Catalogue: Q9 (control: inline)
+#[test]
+fn a_preview_bot_consumes_and_learns_nothing() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let terminal = bed.terminal("alice", &["sudo", "id", "-un"]);
+        let ticket = scan_ticket(&terminal, None);
+        let inbox = installation.site.get("/", None);
+        for method in [hyper::Method::GET, hyper::Method::HEAD] {
+            for purpose in ["prefetch", "prefetch;prerender"] {
+                let headers = [("sec-purpose", purpose), ("user-agent", "WhatsApp/2")];
+                let answer = installation.site.send(method.clone(), &format!("/S/{ticket}"), &headers, None);
+                assert_eq!(answer.status, 200);
+                assert_eq!(answer.headers.get("set-cookie"), None);
+                assert_eq!(answer.headers.get("content-length"), inbox.headers.get("content-length"));
+            }
+        }
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&ticket));
+        assert_eq!(bob.read_request().command, ["sudo", "id", "-un"]);
+    });
+}
+
+/// Markup, URLs, escape sequences, bidi and zero-width characters in every field that somebody else
+/// fills: shown as text, marked, and inert.
+///
+/// Catalogue: W3 (control: inline)
+/// Catalogue: D1 (control: inline)
+/// Catalogue: D2 (control: inline)
+/// Catalogue: D8 (control: inline)
+#[test]
+fn payloads_in_every_field_are_shown_and_inert() {
+    const IMG: &str = "<img src=x onerror=document.title='pwned'>";
+    in_namespace(here!(), |bed| {
+        ready(bed);
+        let mut plan = Plan::new();
+        let mut browsers = Browsers::enrolled(&mut plan);
+        plan.module = "reason = \"required\"\n".to_owned();
+        for person in &mut plan.fixture.roster.persons {
+            if person.id.as_str() == "alice" {
+                person.name = "<b onclick=alert(1)>alice</b>".to_owned();
+            }
+            for device in person.devices.iter_mut().filter(|device| device.id == browsers.bob.device.id) {
+                device.label = "\"><script>document.title='pwned'</script>".to_owned();
+                browsers.bob.device.label.clone_from(&device.label);
+            }
+        }
+        plan.fixture.roster.hosts[0].name = "<svg/onload=alert(1)>".to_owned();
+        let installation = plan.start(bed);
+        let argv = [
+            "sudo",
+            "echo",
+            IMG,
+            "<script>document.title='pwned'</script>",
+            "javascript:alert(1)",
+            "${alert(1)} {{7*7}}",
+            "\u{1b}]0;title\u{7}\u{1b}[2J",
+            "a\u{202e}b\u{200b}c\u{2066}",
+            "e\u{301}\u{301}\u{301}\u{301}",
+            "line one\nline two\r\tend",
+            "",
+        ];
+        let mut terminal = bed.terminal("alice", &argv);
+        terminal.wait_for("reason", LIMIT);
+        terminal.send_line("pre-approved by security </blockquote><script>alert(1)</script>");
+        let ticket = scan_ticket(&terminal, None);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&ticket));
+        let shown = bob.read_request();
+        assert_eq!(
+            shown.command,
+            [
+                "sudo",
+                "echo",
+                &format!("\"{IMG}\""),
+                "\"<script>document.title='pwned'</script>\"",
+                "javascript:alert(1)",
+                "\"${alert(1)} {{7*7}}\"",
+                "\\u{1b}]0;title\\u{7}\\u{1b}[2J",
+                "a\\u{202e}b\\u{200b}c\\u{2066}",
+                "e\\u{301}\\u{301}\\u{301}\\u{301}",
+                "\"line one\\nline two\\r\\tend\"",
+                "\"\"",
+            ]
+        );
+        for hidden in ["\\u{1b}", "\\u{7}", "\\u{202e}", "\\u{200b}", "\\u{2066}", "\\u{301}\\u{301}\\u{301}\\u{301}"] {
+            assert!(shown.marked.iter().any(|mark| mark == hidden), "{hidden} is not marked: {:?}", shown.marked);
+        }
+        assert!(shown.warnings.iter().any(|line| line.starts_with("Hidden characters")), "{:?}", shown.warnings);
+        assert_eq!(shown.heading, "<b onclick=alert(1)>alice</b> wants to run echo as root on <svg/onload=alert(1)>");
+        let (words, mark) = shown.reason.unwrap();
+        assert_eq!(words, "pre-approved by security </blockquote><script>alert(1)</script>");
+        assert!(mark.contains("own words") && mark.contains("Nobody has checked it"), "{mark}");
+        // Nothing of it became an element, ran, or was fetched.
+        assert_eq!(
+            bob.run("return document.querySelectorAll('main script, main svg, main b, main img').length", &[]),
+            0
+        );
+        assert!(bob.run("return document.title", &[]).as_str().unwrap().contains("wants to run echo"));
+        nothing_violated(&bob);
+        // The inbox shows the same fields of others.
+        bob.open_path("/");
+        bob.wait_for(&["inbox"]);
+        eventually("the card", LIMIT, || bob.text().contains("<svg/onload=alert(1)>"));
+        nothing_violated(&bob);
+        // Control: what the policy forbids is seen when it happens.
+        bob.run(
+            "const s = document.createElement('script'); s.setAttribute('src', 'data:text/javascript,1'); document.body.append(s);
+             try { document.body.innerHTML = '<p>x' } catch { }",
+            &[],
+        );
+        eventually("the violation", LIMIT, || !bob.violations().is_empty());
+    });
+}
+
+/// Framed by another site, the page shows nothing; opened by another site as a pop-up, its opener
+/// loses hold of it.
+///
+/// Catalogue: W2 (control: inline)
+#[test]
+fn other_sites_can_neither_frame_nor_hold_the_page() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let terminal = bed.terminal("alice", &["sudo", "id"]);
+        let ticket = scan_ticket(&terminal, None);
+        let bob = browsers.bob(&installation.site);
+        let origin = &installation.site.origin;
+        bob.open_path("/");
+        bob.sign_in();
+        let _ = bob.violations();
+        bob.open(&format!("data:text/html,<title>evil</title><iframe src='{origin}/S/{ticket}'></iframe>"));
+        let refused = |bob: &Phone| bob.console().iter().any(|line| line.contains("frame-ancestors"));
+        eventually("the refused frame", LIMIT, || refused(&bob));
+        // Nothing was claimed by the frame: the same code still opens for a person.
+        bob.scan(&address(&ticket));
+        bob.open_path("/");
+        bob.wait_for(&["inbox"]);
+
+        bob.open("data:text/html,<title>evil</title>");
+        bob.run("window.held = window.open(args[0])", &[json!(format!("{origin}/"))]);
+        eventually("the pop-up to be out of reach", LIMIT, || {
+            bob.run("return window.held === null || window.held.closed", &[]) == json!(true)
+        });
+    });
+}
+
+/// The ticket leaves the address and the session history at once, pages are not stored, and going
+/// back shows no old request.
+///
+/// Catalogue: W4 (control: inline)
+#[test]
+fn no_ticket_stays_in_the_history_and_back_shows_no_old_request() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let terminal = bed.terminal("alice", &["sudo", "id"]);
+        let ticket = scan_ticket(&terminal, None);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&ticket));
+        let history = bob.history();
+        assert!(history.iter().any(|url| url.starts_with(&installation.site.origin)), "{history:?}");
+        assert!(!history.iter().any(|url| url.contains(&ticket)), "{history:?}");
+        assert_eq!(bob.run("return location.pathname + location.search + location.hash + document.referrer", &[]), "/");
+        assert_eq!(bob.run("return localStorage.length + sessionStorage.length", &[]), 0);
+        // Leaving gives the slot back; coming back shows the inbox as it is now, not the request.
+        bob.open("about:blank");
+        bob.back();
+        assert_eq!(bob.wait_for(&["inbox", "request"]), "inbox");
+        eventually("the slot to be free again", LIMIT, || bob.text().contains("id"));
+        let page = installation.site.get(&format!("/S/{ticket}"), None);
+        assert_eq!(page.headers["cache-control"], "no-store");
+        assert_eq!(page.headers["referrer-policy"], "no-referrer");
+    });
+}
+
+#[test]
+fn a_denial_with_its_reason_reaches_the_terminal() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let mut terminal = bed.terminal("alice", &["sudo", "id"]);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        assert_eq!(bob.deny(Some("please use the staging host")), "You denied it");
+        assert_ne!(terminal.exit_code(LIMIT), 0);
+        assert!(terminal.screen().contains("please use the staging host"), "{}", terminal.screen());
+        nothing_violated(&bob);
+    });
+}
+
+#[test]
+fn the_inbox_shows_a_request_only_with_the_terminals_code() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let terminal = bed.terminal("alice", &["sudo", "id"]);
+        let code = code_of(&terminal);
+        let wrong = if code == "000000" { "000001" } else { "000000" };
+        let bob = browsers.bob(&installation.site);
+        bob.open_path("/");
+        let refused = bob.inbox_code("alice", wrong).unwrap_err();
+        assert!(refused.starts_with("The code is wrong"), "{refused}");
+        bob.type_code(&format!("{} {}", &code[..3], &code[3..])).unwrap();
+        assert_eq!(bob.read_request().command, ["sudo", "id"]);
+        assert_eq!(bob.approve(), "Approved. Now a second person");
+        nothing_violated(&bob);
+    });
+}
+
+/// A long command has to be scrolled through, all of it, before Approve does anything.
+#[test]
+fn approve_waits_until_the_whole_command_was_in_view() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let long: Vec<String> = (0..60).map(|i| format!("argument-number-{i}")).collect();
+        let mut argv = vec!["sudo", "echo"];
+        argv.extend(long.iter().map(String::as_str));
+        let terminal = bed.terminal("alice", &argv);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        let ready = || bob.run("return !document.querySelector('.approve').hasAttribute('aria-disabled')", &[]) == true;
+        assert!(!ready());
+        // Pressing it too early only leads to what was not read yet.
+        bob.press(".approve");
+        std::thread::sleep(Duration::from_millis(600));
+        assert_eq!(bob.screen(), "request");
+        assert!(!ready());
+        // Nor does a jump to the end count as reading.
+        bob.run("const m = document.querySelector('main'); m.scrollTop = 0; await new Promise(requestAnimationFrame); m.scrollTop = m.scrollHeight", &[]);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!ready());
+        let shown = bob.read_request();
+        assert!(!shown.ready_at_once);
+        assert_eq!(shown.command.len(), 62);
+        assert!(ready());
+        assert_eq!(bob.approve(), "Approved. Now a second person");
+    });
+}
+
+#[test]
+fn a_gesture_that_fails_sends_nothing_and_can_be_made_again() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let terminal = bed.terminal("alice", &["sudo", "id"]);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        bob.finger_matches(false);
+        bob.read_on();
+        bob.press(".approve");
+        eventually("the note", LIMIT, || bob.note().starts_with("Not confirmed"));
+        assert!(terminal.screen().contains("1 of 2"), "{}", terminal.screen());
+        bob.finger_matches(true);
+        assert_eq!(bob.approve(), "Approved. Now a second person");
+    });
+}
+
+/// The passkey is still there, the browser's own key is gone: said in words, and nothing is claimed.
+#[test]
+fn a_browser_that_lost_its_device_key_says_what_to_do() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let terminal = bed.terminal("alice", &["sudo", "id"]);
+        let bob = browsers.bob(&installation.site);
+        bob.clear_storage();
+        let ticket = scan_ticket(&terminal, None);
+        bob.open(&address(&ticket));
+        bob.sign_in();
+        bob.wait_for(&["key-lost"]);
+        assert!(bob.text().contains("ask an administrator"), "{}", bob.text());
+        // Control: another browser, with its key, opens the same code.
+        let carol = browsers.carol(&installation.site);
+        carol.scan(&address(&ticket));
+        nothing_violated(&bob);
+    });
+}
+
+/// The requester gives up while somebody reads: the page says so by itself.
+#[test]
+fn a_request_that_was_taken_back_leaves_the_screen() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let mut terminal = bed.terminal("alice", &["sudo", "id"]);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        terminal.send("\u{3}");
+        assert_ne!(terminal.exit_code(LIMIT), 0);
+        bob.wait_for(&["end-calm"]);
+        assert_eq!(bob.heading(), "Taken back");
+        nothing_violated(&bob);
+    });
+}
+
+/// Inside another app there are no passkeys, or none that stay: the page says where to go.
+#[test]
+fn a_browser_inside_another_app_is_sent_to_the_real_one() {
+    in_namespace(here!(), |bed| {
+        let (installation, _) = start(bed);
+        let mut plan = PhonePlan::new("bob");
+        plan.agent.push_str(" Instagram 300.0.0");
+        let bob = plan.start(&installation.site);
+        bob.open_path("/S/7F3K7Q2M4XWTA6BC3D5E7G2H4J");
+        bob.wait_for(&["other-browser"]);
+        assert!(bob.heading().contains("Chrome"));
+        let link = bob.run("return document.querySelector('#link').value", &[]);
+        assert_eq!(link, "https://tl.example.org/S/7F3K7Q2M4XWTA6BC3D5E7G2H4J");
+        // Control: the same phone's own browser asks to sign in.
+        let browser = PhonePlan::new("bob").start(&installation.site);
+        browser.open_path("/S/7F3K7Q2M4XWTA6BC3D5E7G2H4J");
+        browser.wait_for(&["sign-in"]);
+    });
+}
