@@ -81,9 +81,6 @@ export const say = (text) => {
 /** The line at the top right: who is signed in, or nothing. @param {Child[]} children */
 export const corner = (...children) => part("corner").replaceChildren(...children.filter((child) => child !== null && child !== false));
 
-/** The part of the page that scrolls. */
-export const scroller = () => part("main");
-
 /**
  * Runs `step` every so many seconds while this screen is shown and the page is visible, and at once
  * when it becomes visible again.

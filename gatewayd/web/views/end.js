@@ -23,7 +23,7 @@ const OVER = new Map([
   ["code-exhausted", ["Too many wrong codes", "The requester must ask anew."]],
 ]);
 
-const toInbox = () => button("Requests that wait", inbox, { class: "quiet" });
+const toInbox = () => button("Open the inbox", inbox, { class: "quiet" });
 
 /**
  * An end: nothing more to do here.
@@ -70,7 +70,7 @@ export function describe(error) {
     return { name: error.name, title: sentence(error.title), hint: `${sentence(error.hint)}${/[.!?]$/.test(error.hint) ? "" : "."}${wait}` };
   }
   if (error instanceof NoGesture) {
-    return { name: "no-gesture", title: "Not confirmed", hint: "The passkey prompt was closed. Nothing was sent. Try again when you are ready." };
+    return { name: "no-gesture", title: "Not confirmed", hint: "The passkey prompt was closed or took too long. Nothing was sent. Try again when you are ready." };
   }
   if (error instanceof Malformed) {
     return { name: "malformed", title: "This cannot be shown safely", hint: "The gateway sent something that is not as it should be. Nothing was signed. Tell your security team." };

@@ -5,7 +5,7 @@
 import { api } from "../api.js";
 import { Malformed, digest, rosterStatement, toBytes } from "../codec.js";
 import { find, generate, keep, sign } from "../device-key.js";
-import { button, every, h, rich, say, screen, scroller, shown } from "../dom.js";
+import { button, every, h, rich, say, screen, shown } from "../dom.js";
 import { groups, personLines, readRoster, rules } from "../roster.js";
 import { ROSTER, create, signed } from "../webauthn.js";
 import { describe, end, failed } from "./end.js";
@@ -193,7 +193,7 @@ async function roster(invite, status) {
     ],
     actions: [note, h("div", { class: "line" }, unseen), go],
   });
-  const seen = watch(scroller(), ends, signal, () => {
+  const seen = watch(ends, signal, () => {
     go.removeAttribute("aria-disabled");
     unseen.replaceChildren("You have seen all of it.");
   });

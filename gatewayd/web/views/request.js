@@ -5,7 +5,7 @@
 import { api } from "../api.js";
 import { Malformed, approvalStatement, digest, readRequest, toBytes, toText, utf8 } from "../codec.js";
 import { find, sign } from "../device-key.js";
-import { button, corner, every, h, marked, rich, say, screen, scroller, shown } from "../dom.js";
+import { button, corner, every, h, marked, rich, say, screen, shown } from "../dom.js";
 import { argumentSegments } from "../escape.js";
 import { APPROVAL, signed } from "../webauthn.js";
 import { clock, commandOf, duration, headline, lifetimes, logins, names, plain, target, warnings } from "../words.js";
@@ -120,7 +120,7 @@ function show(claim, asked, kept) {
   corner(h("span", {}, claim.approved.length ? "Second approval" : "First of two approvals"));
   signal.addEventListener("abort", () => corner());
 
-  const seen = watch(scroller(), command.ends, signal, () => {
+  const seen = watch(command.ends, signal, () => {
     approve.removeAttribute("aria-disabled");
     unseen.replaceChildren(claim.approved.length ? "Runs as soon as you approve." : "A second person must agree too.");
     say("You have seen the whole command. You can approve now.");

@@ -1,12 +1,11 @@
 // Whether everything was in view: approving starts when the last mark has been on the screen.
 
 /**
- * @param {Element} root what scrolls
  * @param {Element[]} marks
  * @param {AbortSignal} signal
  * @param {() => void} done runs once, when every mark has been in view
  */
-export function watch(root, marks, signal, done) {
+export function watch(marks, signal, done) {
   const left = new Set(marks);
   const observer = new IntersectionObserver(
     (entries) => {
@@ -18,7 +17,6 @@ export function watch(root, marks, signal, done) {
         done();
       }
     },
-    { root },
   );
   for (const mark of marks) observer.observe(mark);
   signal.addEventListener("abort", () => observer.disconnect());
