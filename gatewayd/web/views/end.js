@@ -103,7 +103,7 @@ export function keyLost() {
     name: "key-lost",
     title: ["This browser has no device key"],
     body: [
-      h("p", { class: "lead" }, "Your passkey is fine. But approvals also need the key that was stored in one browser when you enrolled, and this browser does not have it."),
+      h("p", { class: "lead" }, "Approving takes your passkey and a second key, stored in one browser when you enrolled. This browser does not hold it."),
       h("ul", { class: "steps" },
         h("li", {}, "Use the phone and browser in which you enrolled, not a private window."),
         h("li", {}, "If its data was deleted, ask an administrator to restore your device. That takes your passkey and one other person."),

@@ -49,13 +49,18 @@ function signIn(then, why = "Then you see the requests that wait for you.") {
             asked = Date.now();
             start = api.signInStart();
           }
-          await finish(await start);
+          const outcome = await finish(await start);
+          if (outcome === "no-key") return keyLost();
+          if (outcome === "refused") {
+            asked = 0;
+            note.replaceChildren(h("strong", {}, "This passkey is not accepted."), " Ask an administrator whether you are still enrolled.");
+            return;
+          }
           say("Signed in");
           await then();
         } catch (error) {
           asked = 0;
-          const { name, title, hint } = describe(error);
-          if (name === "device-signature") return keyLost();
+          const { title, hint } = describe(error);
           note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
         }
       }, { class: "main" }),
@@ -63,11 +68,21 @@ function signIn(then, why = "Then you see the requests that wait for you.") {
   });
 }
 
-/** @param {Awaited<ReturnType<typeof api.signInStart>>} start */
+/**
+ * The gateway does not say why it refuses a sign-in; a browser that holds no key for the passkey
+ * knows why.
+ * @param {Awaited<ReturnType<typeof api.signInStart>>} start
+ */
 async function finish({ sign_in, challenge, rp_id }) {
   const nonce = toBytes(challenge);
   const given = await assertion(nonce, rp_id, null);
   const kept = await find(given.credential_id);
   const device_signature = kept ? await sign(kept, "claim", nonce) : null;
-  await api.signInFinish({ sign_in, ...given, device_signature });
+  try {
+    await api.signInFinish({ sign_in, ...given, device_signature });
+    return "signed-in";
+  } catch (error) {
+    if (describe(error).name !== "sign-in-needed") throw error;
+    return kept ? "refused" : "no-key";
+  }
 }
