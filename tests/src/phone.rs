@@ -302,6 +302,16 @@ impl Phone {
         self.command(Method::POST, "back", json!({}));
     }
 
+    /// The address and the text inside the first frame of the document.
+    #[track_caller]
+    #[must_use]
+    pub fn inside_frame(&self) -> String {
+        self.command(Method::POST, "frame", json!({"id": 0}));
+        let inside = self.run("return location.href + ' ' + document.body.innerText", &[]);
+        self.command(Method::POST, "frame", json!({"id": null}));
+        inside.as_str().unwrap_or_default().trim_end().to_owned()
+    }
+
     /// The addresses in the session history, as the back button would find them.
     #[must_use]
     pub fn history(&self) -> Vec<String> {
@@ -629,12 +639,13 @@ impl Phone {
     }
 
     /// Broken promises of the page since the last call: violations of its security policy, errors
-    /// in scripts. Answers 4xx of the API are not among them, nor the browser's advice about RS256.
+    /// in scripts. Answers 4xx of the API are not among them.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
-        let advice = |line: &String| line.contains("pubKeyCredParams");
+        // The browser's own pages and its advice about RS256 are not ours.
+        let foreign = |line: &String| line.contains("chrome://") || line.contains("pubKeyCredParams");
         let network = |line: &String| line.starts_with("network ");
-        self.console().into_iter().filter(|line| !network(line) && !advice(line)).collect()
+        self.console().into_iter().filter(|line| !network(line) && !foreign(line)).collect()
     }
 }
 

@@ -206,7 +206,11 @@ fn payloads_in_every_field_are_shown_and_inert() {
             ]
         );
         for hidden in ["\\u{1b}", "\\u{7}", "\\u{202e}", "\\u{200b}", "\\u{2066}", "\\u{301}\\u{301}\\u{301}\\u{301}"] {
-            assert!(shown.marked.iter().any(|mark| mark == hidden), "{hidden} is not marked: {:?}", shown.marked);
+            assert!(
+                shown.marked.iter().any(|mark| mark.contains(hidden)),
+                "{hidden} is not marked: {:?}",
+                shown.marked
+            );
         }
         assert!(shown.warnings.iter().any(|line| line.starts_with("Hidden characters")), "{:?}", shown.warnings);
         assert_eq!(shown.heading, "<b onclick=alert(1)>alice</b> wants to run echo as root on <svg/onload=alert(1)>");
@@ -227,8 +231,9 @@ fn payloads_in_every_field_are_shown_and_inert() {
         nothing_violated(&bob);
         // Control: what the policy forbids is seen when it happens.
         bob.run(
-            "const s = document.createElement('script'); s.setAttribute('src', 'data:text/javascript,1'); document.body.append(s);
-             try { document.body.innerHTML = '<p>x' } catch { }",
+            "const i = document.createElement('img'); i.src = 'https://evil.example/x.png'; document.body.append(i);
+             try { document.body.innerHTML = '<p>x' } catch { return }
+             throw new Error('a string became markup')",
             &[],
         );
         eventually("the violation", LIMIT, || !bob.violations().is_empty());
@@ -249,10 +254,11 @@ fn other_sites_can_neither_frame_nor_hold_the_page() {
         let origin = &installation.site.origin;
         bob.open_path("/");
         bob.sign_in();
-        let _ = bob.violations();
         bob.open(&format!("data:text/html,<title>evil</title><iframe src='{origin}/S/{ticket}'></iframe>"));
-        let refused = |bob: &Phone| bob.console().iter().any(|line| line.contains("frame-ancestors"));
-        eventually("the refused frame", LIMIT, || refused(&bob));
+        eventually("the refused frame", LIMIT, || bob.inside_frame().starts_with("chrome-error:"));
+        // Control: a frame that may be shown is.
+        bob.open("data:text/html,<title>evil</title><iframe srcdoc='shown'></iframe>");
+        assert!(bob.inside_frame().ends_with("shown"), "{}", bob.inside_frame());
         // Nothing was claimed by the frame: the same code still opens for a person.
         bob.scan(&address(&ticket));
         bob.open_path("/");
