@@ -2,6 +2,8 @@
 //! `--json` for programs; everything that came from elsewhere is escaped before it is printed.
 //! Decides nothing about grants.
 
+mod admin;
+mod audit;
 mod fetch;
 mod files;
 mod host;
@@ -9,8 +11,9 @@ mod init;
 mod output;
 mod people;
 mod qr;
-mod site;
+mod time;
 mod token;
+mod user;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -35,6 +38,17 @@ enum Command {
     /// Make a host ready, and pin a roster on it
     #[command(subcommand)]
     Host(host::HostCommand),
+    /// Requests that wait (on the gateway, as root)
+    Requests(admin::RequestsArgs),
+    /// Requests and what became of them (on the gateway, as root), or my own live grants
+    Grants(admin::GrantsArgs),
+    /// End a grant now (on the gateway, as root)
+    Revoke(admin::RevokeArgs),
+    /// End a grant of mine on this host
+    Drop(user::DropArgs),
+    /// The audit log (on the gateway, as root)
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Add an approver
     #[command(subcommand)]
     Approver(ApproverCommand),
@@ -60,6 +74,11 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Init(arguments) => init::run(&arguments),
         Command::Host(command) => host::run(&command),
+        Command::Requests(arguments) => admin::requests(&arguments),
+        Command::Grants(arguments) => admin::grants(&arguments),
+        Command::Revoke(arguments) => admin::revoke(&arguments),
+        Command::Drop(arguments) => user::drop_grant(&arguments),
+        Command::Audit(command) => audit::run(&command),
         Command::Approver(ApproverCommand::Invite { person }) => Err(Failure::new(
             format!("{} cannot be added to a sealed roster", twinlock_protocol::escape::visible(person.as_bytes())),
             "roster changes do not exist yet: everybody enrols during twinlock init",

@@ -71,8 +71,7 @@ pub fn json(value: &impl Serialize) {
 /// A table with a heading; cells are made visible here.
 #[must_use]
 pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> =
-        rows.iter().map(|row| row.iter().map(|cell| escape::visible(cell.as_bytes())).collect()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| cell_text(cell)).collect()).collect();
     let heading: Vec<String> = heading.iter().map(|&cell| cell.to_owned()).collect();
     let all = || std::iter::once(&heading).chain(&rows);
     let columns = all().map(Vec::len).max().unwrap_or(0);
@@ -89,6 +88,11 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         out.push('\n');
     }
     out
+}
+
+/// What is plain stays as it is: the gateway escapes what people typed, and once is enough.
+fn cell_text(cell: &str) -> String {
+    if cell.chars().all(escape::is_plain) { cell.to_owned() } else { escape::visible(cell.as_bytes()) }
 }
 
 #[cfg(test)]

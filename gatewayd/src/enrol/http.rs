@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes as Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedSender;
-use twinlock_protocol::refusal::RefusalClass;
 use twinlock_protocol::roster::RosterEnvelope;
 use twinlock_protocol::signature::{PublicKey, Signature};
 use twinlock_protocol::statement::SignedStatement;
@@ -22,6 +21,7 @@ use twinlock_protocol::{DenyReason, codec};
 use super::ceremony::{Ceremony, DeviceInfo, Opened, PersonInfo, Status, Step};
 use super::passkey::{DeviceKey, Registration};
 use super::seal::SealError;
+use crate::api::problem::Problem;
 use crate::clock::Clock;
 
 /// The longest body, in bytes.
@@ -71,48 +71,6 @@ pub fn router(room: Arc<Room>) -> Router {
         .with_state(room)
 }
 
-/// A refusal as an RFC 9457 problem.
-struct Problem(DenyReason);
-
-impl From<DenyReason> for Problem {
-    fn from(reason: DenyReason) -> Self {
-        Self(reason)
-    }
-}
-
-#[derive(Serialize)]
-struct ProblemBody {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'static str,
-    detail: &'static str,
-    status: u16,
-    retry_after_s: Option<u32>,
-}
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let row = self.0.row();
-        let status = match row.class {
-            RefusalClass::Malformed => StatusCode::BAD_REQUEST,
-            RefusalClass::Forbidden => StatusCode::FORBIDDEN,
-            RefusalClass::NotFound => StatusCode::NOT_FOUND,
-            RefusalClass::Gone => StatusCode::GONE,
-            RefusalClass::Conflict => StatusCode::CONFLICT,
-            RefusalClass::Limited => StatusCode::TOO_MANY_REQUESTS,
-            RefusalClass::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        let body = ProblemBody {
-            kind: format!("urn:twinlock:problem:{}", row.name),
-            title: row.line,
-            detail: row.hint,
-            status: status.as_u16(),
-            retry_after_s: None,
-        };
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], codec::encode(&body)).into_response()
-    }
-}
-
 /// A body that decodes strictly.
 struct Json<T>(T);
 
@@ -120,8 +78,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        let body = Body::from_request(request, state).await.map_err(|_| Problem(DenyReason::BadInput))?;
-        codec::decode("body", BODY_BYTES, &body).map(Self).map_err(|_| Problem(DenyReason::BadInput))
+        let body = Body::from_request(request, state).await.map_err(|_| Problem::from(DenyReason::BadInput))?;
+        codec::decode("body", BODY_BYTES, &body).map(Self).map_err(|_| Problem::from(DenyReason::BadInput))
     }
 }
 
@@ -134,7 +92,7 @@ async fn only_our_page(State(room): State<Arc<Room>>, request: Request, next: Ne
     if is_our_page(&room.origin, request.headers()) {
         next.run(request).await
     } else {
-        Problem(DenyReason::CrossSite).into_response()
+        Problem::from(DenyReason::CrossSite).into_response()
     }
 }
 
@@ -151,8 +109,8 @@ fn is_our_page(origin: &str, headers: &HeaderMap) -> bool {
 impl Room {
     fn with<T>(&self, act: impl FnOnce(&mut Ceremony) -> Result<T, DenyReason>) -> Result<T, Problem> {
         // A poisoned lock means that a handler panicked half way: nothing more is believed.
-        let mut ceremony = self.ceremony.lock().map_err(|_| Problem(DenyReason::Internal))?;
-        act(&mut ceremony).map_err(Problem)
+        let mut ceremony = self.ceremony.lock().map_err(|_| Problem::from(DenyReason::Internal))?;
+        act(&mut ceremony).map_err(Problem::from)
     }
 
     fn tell(&self, progress: Progress) {
@@ -196,7 +154,7 @@ async fn finish(State(room): State<Arc<Room>>, Json(body): Json<Finish>) -> Resu
     let device_key = match (body.device_key, body.device_proof) {
         (Some(key), Some(proof)) => Some(DeviceKey { key, proof }),
         (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => return Err(Problem(DenyReason::BadInput)),
+        (Some(_), None) | (None, Some(_)) => return Err(Problem::from(DenyReason::BadInput)),
     };
     let now = room.clock.now();
     let (person, device) =
@@ -229,7 +187,7 @@ async fn sign(State(room): State<Arc<Room>>, Json(body): Json<Sign>) -> Result<R
     // The last signature writes and syncs files.
     let state = tokio::task::spawn_blocking(move || worker.sign_and_seal(&body.invite, body.signed, now))
         .await
-        .map_err(|_| Problem(DenyReason::Internal))??;
+        .map_err(|_| Problem::from(DenyReason::Internal))??;
     Ok(answer(&SignAnswer { state }))
 }
 

@@ -11,14 +11,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio_util::sync::CancellationToken;
 use twinlock_protocol::ids::HostId;
 use twinlock_protocol::roster::{Assurance, Host};
 use twinlock_protocol::signature::SigningKey;
 use twinlock_protocol::{Digest, codec, limits};
 
 use super::token::{JoinToken, key_pin};
-use super::{Failure, files, people, site};
+use super::{Failure, files, people};
+use crate::api::http::{Connections, TlsSource, serve_tls};
+use crate::api::tls::approver_config;
 use crate::clock::{Clock, SystemClock};
 use crate::enrol::ceremony::{Ceremony, INVITE_VALID_S};
 use crate::enrol::compose::Plan;
@@ -30,6 +34,9 @@ use report::Report;
 
 /// The page's poll interval and a little more: every open page hears that the roster is sealed.
 const LINGER: Duration = Duration::from_secs(4);
+/// Connections of one address, and altogether: a room of people, perhaps behind one address.
+const CONNECTIONS_PER_ADDRESS: u32 = 128;
+const CONNECTIONS: u32 = 512;
 /// A CA's life, in years.
 const CA_YEARS: u32 = 10;
 
@@ -117,7 +124,7 @@ struct Prepared {
     gateway_key: twinlock_protocol::Fixed<32>,
     registrar: Registrar,
     owner: Option<seal::Owner>,
-    tls: tokio_rustls::TlsAcceptor,
+    tls: TlsSource,
     report: Report,
 }
 
@@ -164,7 +171,7 @@ impl Prepared {
         let registrar = Registrar::new(&plan.rp_id, &plan.origin, &roots.collect::<Result<Vec<_>, _>>()?)?;
         let owner = files::owner(&arguments.owner)?;
         files::directory(&arguments.state_dir, 0o700, owner)?;
-        let tls = site::tls(&arguments.tls_cert, &arguments.tls_key)?;
+        let tls = TlsSource::new(approver_config(&arguments.tls_cert, &arguments.tls_key)?);
         let keys = GatewayKeys { ca_key, ca: plan.ca.clone(), gateway_key: gateway_key.into() };
         Ok(Self {
             plan,
@@ -180,7 +187,9 @@ impl Prepared {
     async fn ceremony(self, arguments: &InitArgs) -> Result<(), Failure> {
         let Self { plan, keys, gateway_key, registrar, owner, tls, report } = self;
         let clock = Arc::new(SystemClock);
-        let listener = site::listen(arguments.listen).await?;
+        let listener = TcpListener::bind(arguments.listen)
+            .await
+            .map_err(|error| Failure::plain(format!("cannot listen on {}: {error}", arguments.listen)))?;
         let address = listener.local_addr()?;
         report.advice(&plan.advice());
         let origin = plan.origin.clone();
@@ -196,7 +205,9 @@ impl Prepared {
             origin: origin.clone(),
         });
         let pages = web::with_headers(web::router().merge(crate::enrol::router(Arc::clone(&room))));
-        let server = tokio::spawn(site::serve(listener, tls, pages));
+        let stop = CancellationToken::new();
+        let connections = Connections::new(CONNECTIONS_PER_ADDRESS, CONNECTIONS);
+        let server = tokio::spawn(serve_tls(listener, tls, pages, connections, stop.clone()));
         report.listening(&origin, address);
         for invite in &invites {
             report.invite(&origin, invite);
@@ -221,7 +232,8 @@ impl Prepared {
         report.next(arguments, &origin);
         // Open pages poll; let them hear the end.
         tokio::time::sleep(LINGER).await;
-        server.abort();
+        stop.cancel();
+        server.await?;
         Ok(())
     }
 }
