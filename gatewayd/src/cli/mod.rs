@@ -4,7 +4,6 @@
 
 mod admin;
 mod audit;
-mod fetch;
 mod files;
 mod host;
 mod init;

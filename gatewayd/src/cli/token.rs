@@ -23,8 +23,6 @@ pub struct JoinToken {
     pub gateway: String,
     /// SHA-256 of the gateway's SubjectPublicKeyInfo (DER).
     pub gateway_key: Fixed<32>,
-    /// The page's origin; the roster can be fetched from there.
-    pub origin: String,
     /// The digest of the roster to pin.
     pub roster: Digest,
 }
@@ -66,7 +64,6 @@ mod tests {
             host: HostId::new("web01").unwrap(),
             gateway: "gw.example.org:8444".into(),
             gateway_key: Fixed([7; 32]),
-            origin: "https://tl.example.org".into(),
             roster: Digest::plain(b"roster"),
         };
         let text = token.to_text();

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod ceremony;
+mod gateway;
 mod host;
 mod site;

@@ -23,9 +23,9 @@ use crate::enrol::seal::{self, Owner};
 pub struct JoinArgs {
     /// The token that twinlock init printed for this host
     token: String,
-    /// The roster, roster.json of the gateway; fetched from the page's origin without it
+    /// The roster: a copy of roster.json in the gateway's state directory, brought here by any means
     #[arg(long, value_name = "FILE")]
-    roster: Option<PathBuf>,
+    roster: PathBuf,
     /// Replace a configuration and a pin that are there already
     #[arg(long)]
     replace: bool,
@@ -52,10 +52,7 @@ pub struct JoinArgs {
 /// A [`Failure`]; a pin that was there stays.
 pub fn run(arguments: &JoinArgs) -> Result<(), Failure> {
     let token = JoinToken::from_text(&arguments.token)?;
-    let bytes = match &arguments.roster {
-        Some(path) => files::read(path, 2 * limits::ROSTER_BYTES as u64)?,
-        None => super::super::fetch::roster(&token.origin)?,
-    };
+    let bytes = files::read(&arguments.roster, 2 * limits::ROSTER_BYTES as u64)?;
     let roster = verified(&token, &bytes, SystemClock.now())?;
     check_keys(&token, &roster, &arguments.etc_dir)?;
     let agent = files::owner(&arguments.agent_user)?;

@@ -220,13 +220,7 @@ impl Prepared {
         };
         report.sealed(&digest, &arguments.state_dir);
         for host in hosts {
-            let token = JoinToken {
-                host,
-                gateway: arguments.gateway.clone(),
-                gateway_key,
-                origin: origin.clone(),
-                roster: digest,
-            };
+            let token = JoinToken { host, gateway: arguments.gateway.clone(), gateway_key, roster: digest };
             report.token(&token);
         }
         report.next(arguments, &origin);

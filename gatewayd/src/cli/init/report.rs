@@ -138,7 +138,7 @@ impl Report {
         }
         line("");
         line(&format!("on {}:", token.host));
-        line(&format!("  twinlock host join {}", token.to_text()));
+        line(&format!("  twinlock host join --roster roster.json {}", token.to_text()));
     }
 
     pub fn next(&self, arguments: &InitArgs, origin: &str) {
@@ -148,7 +148,10 @@ impl Report {
         let steps = [
             vec!["1".to_owned(), "write /etc/twinlock/gateway.toml:".to_owned()],
             vec!["2".to_owned(), "start the gateway: twinlock-gatewayd serve".to_owned()],
-            vec!["3".to_owned(), "join each host with its token, then start its agent and reaper".to_owned()],
+            vec![
+                "3".to_owned(),
+                "copy roster.json to each host, join it with its token, then start its agent and reaper".to_owned(),
+            ],
         ];
         line("");
         line(table(&["", "NEXT"], &steps).trim_end());
