@@ -13,6 +13,9 @@ mod snapshot;
 mod state;
 mod step;
 
+#[cfg(test)]
+mod histories;
+
 pub use desk::{ClaimBy, Claimant, Desk, Lease};
 pub use snapshot::{ReviveError, Snapshot, Stored};
 pub use state::{

@@ -232,14 +232,25 @@ impl Web<'_> {
 
     /// One exchange over a fresh connection.
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        self.try_send(method, path, headers, body).await.expect("an answer")
+    }
+
+    /// The same against a gateway that may be killed meanwhile.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Option<Answer> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from(self.site.web_ca.clone())).unwrap();
         let config = client_builder().with_root_certificates(roots).with_no_client_auth();
-        let tcp = TcpStream::connect(self.address).await.unwrap();
+        let tcp = TcpStream::connect(self.address).await.ok()?;
         let host = self.authority().split(':').next().unwrap().to_owned();
         let name = ServerName::try_from(host).unwrap();
-        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.ok()?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.ok()?;
         let driver = tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path);
         if !headers.iter().any(|(name, _)| *name == "host") {
@@ -248,16 +259,20 @@ impl Web<'_> {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = sender.send_request(request.body(Full::new(Body::from(body))).unwrap()).await.unwrap();
+        let response = sender.send_request(request.body(Full::new(Body::from(body))).unwrap()).await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let bytes = response.into_body().collect().await.ok()?.to_bytes();
         driver.abort();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status, body, text: String::from_utf8_lossy(&bytes).into_owned(), headers }
+        Some(Answer { status, body, text: String::from_utf8_lossy(&bytes).into_owned(), headers })
     }
 
     /// A POST as the page makes it.
     pub async fn post(&self, path: &str, cookie: Option<&str>, body: &Value) -> Answer {
+        self.try_post(path, cookie, body).await.expect("an answer")
+    }
+
+    pub async fn try_post(&self, path: &str, cookie: Option<&str>, body: &Value) -> Option<Answer> {
         let mut headers = vec![
             ("origin", self.site.origin.as_str()),
             ("content-type", "application/json"),
@@ -265,7 +280,7 @@ impl Web<'_> {
             ("sec-fetch-site", "same-origin"),
         ];
         headers.extend(cookie.map(|cookie| ("cookie", cookie)));
-        self.send(Method::POST, path, &headers, serde_json::to_vec(body).unwrap()).await
+        self.try_send(Method::POST, path, &headers, serde_json::to_vec(body).unwrap()).await
     }
 
     pub async fn get(&self, path: &str, cookie: Option<&str>) -> Answer {
@@ -361,6 +376,11 @@ impl Approver<'_> {
 
     pub async fn send(&self, claim: &Claim, signed: &SignedStatement) -> Answer {
         self.post("/api/v1/answer", &json!({ "claim": claim.id, "signed": signed })).await
+    }
+
+    pub async fn try_send(&self, claim: &Claim, signed: &SignedStatement) -> Option<Answer> {
+        let body = json!({ "claim": claim.id, "signed": signed });
+        self.web.try_post("/api/v1/answer", self.cookie.as_deref(), &body).await
     }
 
     pub async fn give(&self, claim: &Claim, decision: Decision) -> Answer {
