@@ -279,6 +279,10 @@ impl Keeper {
                 return self.found_over(grant, 0);
             }
         };
+        // An earlier reaper that died in the middle of a kill left it frozen.
+        if let Err(error) = leaf.thaw() {
+            tracing::warn!(%grant, error = &error as &dyn std::error::Error, "a session could not be thawed");
+        }
         let start = &checked.start;
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let deadline = BootMs(start.deadline_boot_ms);

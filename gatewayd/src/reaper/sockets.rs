@@ -88,3 +88,40 @@ pub async fn stop_signal() -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn open(path: &Path) -> Result<UnixListener, Error> {
+        Passed::default().listener(path, 0o600)
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        drop(unix::UnixListener::bind(&path).unwrap());
+        let listener = open(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let _client = unix::UnixStream::connect(&path).unwrap();
+        listener.accept().await.unwrap();
+    }
+
+    /// Catalogue: S2 (control: a_socket_that_nobody_listens_on_is_replaced)
+    #[tokio::test]
+    async fn a_path_that_somebody_else_holds_is_an_error_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let _squatter = unix::UnixListener::bind(&path).unwrap();
+        assert_eq!(open(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "kept").unwrap();
+        assert_eq!(open(&file).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(open(&link).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    }
+}

@@ -35,6 +35,22 @@ fn a_session_outlives_its_reaper_and_the_next_one_ends_it_in_time() {
     assert_eq!(end.killed.len(), 3, "the shell and two sleeps, but not the front end: {end:?}");
 }
 
+/// A reaper that dies in the middle of a kill leaves the leaf frozen.
+#[test]
+fn a_session_that_an_earlier_reaper_left_frozen_goes_on() {
+    if !root() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let mut front = bench.front_end(60_000, "sleep 1; echo went on");
+    let grant = front.grant();
+    bench.kill_reaper();
+    std::fs::write(bench.leaf(&grant).join("cgroup.freeze"), "1").unwrap();
+    bench.start();
+    assert_eq!(front.hear("went"), "on");
+    assert_eq!(bench.end_of(&grant, SOON).reason, EndReason::Finished);
+}
+
 /// Catalogue: S4 (control: a_session_outlives_its_reaper_and_the_next_one_ends_it_in_time)
 #[test]
 fn a_session_that_expired_while_no_reaper_ran_is_ended_at_its_start() {
@@ -185,4 +201,29 @@ fn on_a_full_disk_sessions_are_refused_and_running_ones_still_end() {
     assert!(!ended());
     std::fs::remove_file(&fill).unwrap();
     assert!(within(SOON, ended), "{}", bench.log());
+}
+
+/// systemd is told when the sockets are open, and again and again that the reaper is alive.
+#[test]
+fn systemd_is_told_that_it_is_ready_and_alive() {
+    if !root() {
+        return;
+    }
+    let mut bench = Bench::stopped(&[]);
+    let path = bench.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let notify = format!("NOTIFY_SOCKET={}", path.display());
+    // WATCHDOG_PID must be the daemon's own, which the shell becomes.
+    let start = "WATCHDOG_PID=$$ exec \"$0\" \"$@\"";
+    bench.start_with(&["env", &notify, "WATCHDOG_USEC=200000", "sh", "-c", start]);
+    let hear = || {
+        let mut text = [0; 256];
+        let length = socket.recv(&mut text).expect("a word to systemd");
+        String::from_utf8_lossy(&text[..length]).trim().to_owned()
+    };
+    assert_eq!(hear(), "READY=1");
+    let begun = std::time::Instant::now();
+    assert_eq!([hear(), hear(), hear()], ["WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }
