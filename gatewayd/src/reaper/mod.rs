@@ -77,6 +77,10 @@ async fn serve(config: Config) -> Result<(), ReaperError> {
     let mut passed = Passed::from_environment()?;
     let records = Records::open(&config.grants)?;
     let leaves = cgroup::parent(config.cgroup.as_deref())?;
+    if process::stat(1).is_none() {
+        // ProtectProc= or a hidepid mount: ends are kept all the same, but with less in the record.
+        tracing::warn!("/proc hides other users' processes: what leaves a session's cgroup cannot be seen");
+    }
     let keeper = Keeper::new(records, leaves.clone(), clock::boot_id()?);
     // Before the sockets open: a session that is overdue must not be overtaken by a new one.
     keeper.adopt()?;

@@ -164,7 +164,7 @@ impl Sightings {
                 if members.contains(&child) || self.outside.contains_key(&child) || self.outside.len() > WALK_LIMIT {
                     continue;
                 }
-                if let Some(stat) = stat(child).filter(|stat| stat.state != 'Z') {
+                if let Some(stat) = stat(child).filter(|stat| stat.state != 'Z' && self.is_young(stat)) {
                     self.outside.insert(child, stat.start_time);
                     queue.push(child);
                 }
@@ -208,6 +208,7 @@ impl Sightings {
             .filter(|(pid, stat)| {
                 !self.inside.contains_key(*pid)
                     && stat.state != 'Z'
+                    && self.is_young(stat)
                     && (belongs(stat.session) || belongs(stat.group) || descends(**pid) || self.is_orphan(**pid, stat))
             })
             .map(|(pid, stat)| (*pid, stat.start_time))
@@ -215,15 +216,20 @@ impl Sightings {
         self.outside.extend(found);
     }
 
+    /// Whether a process began under the session: what the front end had started before it (a helper,
+    /// sshd's own children) is none of its.
+    fn is_young(&self, stat: &Stat) -> bool {
+        self.origin.is_none_or(|origin| stat.start_time >= origin.since)
+    }
+
     /// Whether this looks like a daemon that the session left: of its login, as its target, younger,
     /// in no leaf, and with a parent from elsewhere. A command that somebody types in another
     /// terminal of the same login has its shell for parent.
     fn is_orphan(&self, pid: u32, stat: &Stat) -> bool {
         use std::os::unix::fs::MetadataExt as _;
-        let Some(Origin { audit_session: Some(session), target_uid, since }) = self.origin else { return false };
+        let Some(Origin { audit_session: Some(session), target_uid, .. }) = self.origin else { return false };
         let uid = || fs::metadata(format!("/proc/{pid}")).map(|meta| meta.uid());
-        stat.start_time >= since
-            && audit_session(pid) == Some(session)
+        audit_session(pid) == Some(session)
             && audit_session(stat.parent) != Some(session)
             && uid().is_ok_and(|uid| uid == target_uid || uid == 0)
             && !is_contained(pid)

@@ -74,26 +74,22 @@ fn play_front_end() -> ExitCode {
     let tty = var("PLAY_TTY").map(|path| fs::OpenOptions::new().write(true).open(path).unwrap());
     let login = fs::read_to_string("/proc/self/sessionid").is_ok_and(|id| id.trim() != u32::MAX.to_string());
     println!("login {login}");
-    let stream = wire::connect(Path::new(&socket));
     let request = registration(ttl_ms, uid, |_| {});
-    println!("registering {}", request.record.grant);
+    let begun = std::time::Instant::now();
+    let stream = wire::connect(Path::new(&socket));
     let reply = register(&stream, &request, tty.as_ref().map(std::os::fd::AsFd::as_fd));
     let ReaperReply::Registered(registered) = reply else {
         println!("refused {reply:?}");
         return ExitCode::from(3);
     };
-    println!("registered {}", request.record.grant);
-    match var("PLAY_STOP_AT").as_deref() {
-        Some("registered") => return wait_for_end(&stream),
-        Some("leave") => return ExitCode::SUCCESS,
-        Some(other) => panic!("PLAY_STOP_AT={other}"),
-        None => {}
-    }
     let leaf = Path::new(&registered.cgroup);
     fs::write(leaf.join("cgroup.procs"), "0").unwrap();
     wire::send(&stream, &Joined {});
     match wire::receive::<ReaperReply>(&stream) {
-        Some(ReaperReply::Confirmed(_)) => println!("confirmed {}", request.record.grant),
+        Some(ReaperReply::Confirmed(_)) => {
+            println!("took {} us", begun.elapsed().as_micros());
+            println!("confirmed {}", request.record.grant);
+        }
         other => {
             println!("unconfirmed {other:?}");
             return ExitCode::from(4);
@@ -102,10 +98,5 @@ fn play_front_end() -> ExitCode {
     // What comes after runs as the command of the session.
     let status = Command::new("/bin/sh").arg("-c").arg(&script).env("LEAF", leaf).status().unwrap();
     println!("done {status}");
-    ExitCode::SUCCESS
-}
-
-fn wait_for_end(stream: &UnixStream) -> ExitCode {
-    println!("ended {:?}", wire::receive::<ReaperReply>(stream));
     ExitCode::SUCCESS
 }

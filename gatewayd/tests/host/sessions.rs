@@ -18,6 +18,7 @@ fn a_session_that_finishes_is_recorded_and_its_leaf_is_gone() {
     }
     let bench = Bench::new();
     let mut front = bench.front_end(60_000, "true");
+    eprintln!("MEASURED registration until confirmed, with its record on disk: {}", front.hear("took"));
     let grant = front.grant();
     let end = bench.end_of(&grant, SOON);
     assert_eq!(end.reason, EndReason::Finished);
