@@ -39,9 +39,10 @@ struct Mount {
     root: PathBuf,
 }
 
-/// Finds the cgroup2 mount in `/proc/self/mountinfo` (unified: at `/sys/fs/cgroup`; hybrid: below).
-fn find_mount(mountinfo: &str) -> Option<Mount> {
-    mountinfo.lines().find_map(|line| {
+/// The cgroup2 mounts in `/proc/self/mountinfo` (unified: at `/sys/fs/cgroup`; hybrid: below), the
+/// newest first: a later mount hides an earlier one at the same place.
+fn find_mounts(mountinfo: &str) -> Vec<Mount> {
+    let mount = |line: &str| {
         let (head, tail) = line.split_once(" - ")?;
         if tail.split(' ').next()? != "cgroup2" {
             return None;
@@ -49,7 +50,8 @@ fn find_mount(mountinfo: &str) -> Option<Mount> {
         let mut fields = head.split(' ').skip(3);
         let (root, point) = (fields.next()?, fields.next()?);
         Some(Mount { point: unescape(point).into(), root: unescape(root).into() })
-    })
+    };
+    mountinfo.lines().rev().filter_map(mount).collect()
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits (proc(5)).
@@ -73,13 +75,17 @@ fn own_dir(mount: &Mount, cgroup: &str) -> Option<PathBuf> {
 /// [`CgroupError`].
 pub fn parent(configured: Option<&Path>) -> Result<PathBuf, CgroupError> {
     let read = |path: &'static str| std::fs::read_to_string(path).map_err(io(Path::new(path)));
-    let mount = find_mount(&read("/proc/self/mountinfo")?).ok_or(CgroupError::NoMount)?;
+    let mounts = find_mounts(&read("/proc/self/mountinfo")?);
+    if mounts.is_empty() {
+        return Err(CgroupError::NoMount);
+    }
+    let cgroup = read("/proc/self/cgroup")?;
+    // In a container more than one may be listed; ours is one that shows our own cgroup.
+    let (mount, own) =
+        mounts.iter().find_map(|mount| Some((mount, own_dir(mount, &cgroup)?))).ok_or(CgroupError::Outside)?;
     let dir = match configured {
         Some(relative) => mount.point.join(relative),
-        None => {
-            let own = own_dir(&mount, &read("/proc/self/cgroup")?).ok_or(CgroupError::Outside)?;
-            delegated(&mount.point, &own).join("twinlock")
-        }
+        None => delegated(&mount.point, &own).join("twinlock"),
     };
     match std::fs::create_dir(&dir) {
         Ok(()) => {}
@@ -251,7 +257,7 @@ fn wait_until(limit: Duration, done: impl Fn() -> bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
@@ -261,15 +267,23 @@ mod tests {
 
     #[test]
     fn the_mount_is_found_on_hybrid_and_unified_hosts() {
-        assert_eq!(find_mount(HYBRID).unwrap().point, Path::new("/sys/fs/cgroup/unified"));
-        assert_eq!(find_mount(UNIFIED).unwrap().point, Path::new("/sys/fs/cgroup"));
-        assert_eq!(find_mount("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"), None);
+        assert_eq!(find_mounts(HYBRID)[0].point, Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(find_mounts(UNIFIED)[0].point, Path::new("/sys/fs/cgroup"));
+        assert_eq!(find_mounts("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"), []);
+    }
+
+    #[test]
+    fn the_newest_mount_comes_first() {
+        let hidden = "41 31 0:38 /../.. /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let mounts = find_mounts(&format!("{hidden}{UNIFIED}"));
+        assert_eq!(own_dir(&mounts[0], "0::/system.slice/x").unwrap(), Path::new("/sys/fs/cgroup/system.slice/x"));
+        assert_eq!(own_dir(&mounts[1], "0::/system.slice/x"), None, "control: the hidden mount shows it not");
     }
 
     #[test]
     fn the_own_cgroup_is_seen_through_a_mount_of_a_subtree() {
-        let mount = find_mount("41 31 0:38 /pod/one /cg\\040two rw - cgroup2 cgroup2 rw\n").unwrap();
-        assert_eq!(own_dir(&mount, "9:name=systemd:/\n0::/pod/one/main\n").unwrap(), Path::new("/cg two/main"));
-        assert_eq!(own_dir(&mount, "0::/elsewhere\n"), None);
+        let mount = &find_mounts("41 31 0:38 /pod/one /cg\\040two rw - cgroup2 cgroup2 rw\n")[0];
+        assert_eq!(own_dir(mount, "9:name=systemd:/\n0::/pod/one/main\n").unwrap(), Path::new("/cg two/main"));
+        assert_eq!(own_dir(mount, "0::/elsewhere\n"), None);
     }
 }
