@@ -189,7 +189,9 @@ impl Installation<'_> {
 
 fn start_reaper(world: &World<'_>) -> Daemon {
     let argv = [world::DAEMON, "reaper", "--config", world::REAPER_TOML];
-    let mut daemon = Daemon::start("reaper", &world.reaper(), &argv);
+    // The reaper tells the agent by its uid, and root, whatever a socket's mode lets in.
+    let sockets = [(world::REAPER_SOCK, 0o666), (world::USER_SOCK, 0o666)];
+    let mut daemon = Daemon::start_activated("reaper", &world.reaper(), &argv, &sockets);
     daemon.wait_for_socket(world::REAPER_SOCK, START);
     daemon
 }
@@ -205,7 +207,7 @@ fn start_gateway(world: &World<'_>) -> Daemon {
 
 fn start_agent(world: &World<'_>) -> Daemon {
     let argv = [world::DAEMON, "agent", "--config", world::AGENT_TOML];
-    let mut daemon = Daemon::start("agent", &world.agent(), &argv);
+    let mut daemon = Daemon::start_activated("agent", &world.agent(), &argv, &[(world::AGENT_SOCK, 0o600)]);
     daemon.wait_for_socket(world::AGENT_SOCK, START);
     daemon
 }

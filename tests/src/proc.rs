@@ -234,6 +234,14 @@ impl Collector {
     }
 }
 
+fn bind(path: &str, mode: u32) -> std::os::unix::net::UnixListener {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::remove_file(path);
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("its mode");
+    listener
+}
+
 /// A daemon under test: killed when dropped, its output kept.
 pub struct Daemon {
     name: String,
@@ -251,6 +259,31 @@ impl Daemon {
         let out = Collector::start(child.stdout.take().expect("piped"));
         let err = Collector::start(child.stderr.take().expect("piped"));
         Daemon { name: name.to_owned(), child, out, err }
+    }
+
+    /// Starts it with one or two listening sockets that root made, passed as systemd passes those of a
+    /// socket unit (`LISTEN_FDS`, sd_listen_fds(3)): their paths, and their modes.
+    pub fn start_activated<S: AsRef<OsStr>>(
+        name: &str,
+        launch: &Launch,
+        argv: &[S],
+        sockets: &[(&str, u32)],
+    ) -> Daemon {
+        let mut bound = sockets.iter().map(|(path, mode)| Stdio::from(std::os::fd::OwnedFd::from(bind(path, *mode))));
+        let (first, second) = (bound.next().expect("a socket"), bound.next());
+        assert!(bound.next().is_none(), "two descriptors can be passed without unsafe code");
+        let script = format!(
+            "export LISTEN_PID=$$ LISTEN_FDS={}; exec \"$@\" 3<&0 4>&1 0</dev/null 1>&2",
+            1 + usize::from(second.is_some())
+        );
+        let mut words: Vec<OsString> = ["sh", "-c", script.as_str(), "sh"].map(Into::into).to_vec();
+        words.extend(argv.iter().map(|word| word.as_ref().to_owned()));
+        let mut command = launch.command(&words);
+        command.stdin(first).stdout(second.unwrap_or_else(Stdio::null)).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {command:?}: {e}"));
+        let err = Collector::start(child.stderr.take().expect("piped"));
+        let (nothing, _) = std::io::pipe().expect("a pipe");
+        Daemon { name: name.to_owned(), child, out: Collector::start(nothing), err }
     }
 
     /// Its process id.

@@ -36,7 +36,7 @@ fn a_denial_is_final_and_shows_its_reason() {
         assert_ne!(terminal.exit_code(LIMIT), 0);
         let screen = terminal.screen();
         assert!(screen.contains("denied") && screen.contains("not now\\u{1b}[31m"), "{screen}");
-        assert_eq!(screen.matches("denied").count(), 1, "one request, one answer: {screen}");
+        assert_eq!(screen.matches("error: denied").count(), 1, "one request, one answer: {screen}");
     });
 }
 
