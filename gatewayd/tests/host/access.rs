@@ -16,7 +16,7 @@ use crate::bench::{AGENT, Bench, alive, as_uid, root};
 use crate::player::{register, registration};
 use crate::wire;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 
 fn refused(reply: Option<ReaperReply>) -> DenyReason {
     match reply {

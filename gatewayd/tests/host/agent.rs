@@ -25,7 +25,7 @@ use twinlock_protocol::{DenyReason, Digest, UnixTime};
 use crate::bench::{AGENT, Bench, as_uid, root, set_mode, within};
 use crate::wire;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 
 /// One TLS connection of the test's gateway.
 type Tls = rustls::StreamOwned<rustls::ServerConnection, std::net::TcpStream>;
@@ -282,11 +282,16 @@ fn a_modules_request_reaches_the_gateway_and_the_answer_comes_back() {
     let (agent, _gateway, mut link) = linked();
     let (module, id, submit) = agent.ask(1001);
     assert_eq!(link.hear_module(), (id, ModuleMessage::Submit(submit)));
-    let begun = Instant::now();
-    link.tell(id, accepted(id));
-    assert_eq!(hear(&module), Some(accepted(id)));
-    eprintln!("MEASURED gateway to module through the agent: {} us", begun.elapsed().as_micros());
-    assert!(begun.elapsed() < Duration::from_millis(30), "a stalled write (TCP_NODELAY)");
+    // The best of several: a busy machine may delay one, Nagle's algorithm delays all.
+    let way = (0..5).map(|_| {
+        let begun = Instant::now();
+        link.tell(id, accepted(id));
+        assert_eq!(hear(&module), Some(accepted(id)));
+        begun.elapsed()
+    });
+    let best = way.min().unwrap();
+    eprintln!("MEASURED gateway to module through the agent: {} us", best.as_micros());
+    assert!(best < Duration::from_millis(30), "a stalled write (TCP_NODELAY)");
     let end = ModuleEvent::Refused(Refused { reason: DenyReason::Expired, retry_after_s: None });
     link.tell(id, end.clone());
     assert_eq!((hear(&module), hear(&module)), (Some(end), None), "closed after the end");

@@ -10,7 +10,7 @@ use twinlock_protocol::evidence::EndReason;
 
 use crate::bench::{Bench, FrontEnd, root};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 
 struct Pty {
     master: std::fs::File,

@@ -7,7 +7,7 @@ use twinlock_protocol::evidence::EndReason;
 
 use crate::bench::{Bench, alive, root, within};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 const REAPER: u32 = 60_772;
 
 #[test]
@@ -34,7 +34,7 @@ fn cap_kill_and_a_delegated_subtree_are_enough() {
     }
     bench.start();
     let script = "setsid sleep 600 & setsid sh -c '(setsid sleep 600 &)'; kill -STOP $$";
-    let mut front = bench.front_end(1_500, script);
+    let mut front = bench.front_end(3_000, script);
     let grant = front.grant();
     assert!(within(SOON, || bench.members(&grant).len() >= 4));
     let members = bench.members(&grant);

@@ -11,7 +11,7 @@ use twinlock_protocol::wire::reaper::{ReaperReply, ReaperRequest, Watch};
 use crate::bench::{AGENT, Bench, as_uid, root, within};
 use crate::wire;
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(15);
 
 fn watch(bench: &Bench) -> UnixStream {
     let path = bench.socket();
