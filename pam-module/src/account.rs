@@ -32,7 +32,7 @@ use crate::refusal::Refusal;
 use crate::roster_slots;
 use crate::screen::{Look, Screen};
 use crate::session_key::{self, failed};
-use crate::signals::Signals;
+use crate::signals::{Parent, Signals};
 use crate::terminal::Terminal;
 use crate::trusted::Owner;
 use crate::verify::{Now, Own, Verified, verify};
@@ -249,7 +249,7 @@ fn wait<S: Conversation + GrantStore>(
         deadline_ms,
     };
     let mut screen = Screen::new(Look::of(&facts.environment, config.qr), head(roster, request));
-    let signals = Signals::block()?;
+    let signals = Signals::block(Parent::MustStay)?;
     terminal.flush_input();
     let answered = asking.ask(session, terminal, &mut screen, &signals);
     let own = Own {
@@ -264,8 +264,9 @@ fn wait<S: Conversation + GrantStore>(
     let last = verified.as_ref().map(|verified| last_lines(roster, verified)).unwrap_or_default();
     screen.close(session, terminal.size(), &last);
     terminal.flush_input();
-    session.remember(Remembered::Granted(Rc::new(verified?.grant)))?;
+    let grant = verified?.grant;
     signals.check()?;
+    session.remember(Remembered::Granted(Rc::new(grant)))?;
     Ok(Outcome::Allowed)
 }
 

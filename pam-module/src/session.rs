@@ -5,9 +5,9 @@
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -28,7 +28,7 @@ use crate::grant_store::{Grant, GrantStore, Remembered};
 use crate::link::{Link, LinkError, Peer};
 use crate::refusal::Refusal;
 use crate::session_key::failed;
-use crate::signals::Signals;
+use crate::signals::{Parent, Signals};
 use crate::who::{self, Caller, Decision};
 
 /// How long the reaper may take, all together, in milliseconds: it writes and fsyncs a record.
@@ -62,7 +62,7 @@ fn start<S: Conversation + GrantStore>(session: &mut S, world: &World<'_>, grant
         return Err(DenyReason::GrantOver.into());
     }
     let config = Config::load(world.config, world.owner)?;
-    let signals = Signals::block()?;
+    let signals = Signals::block(Parent::MayLeave)?;
     let register = register(grant)?;
     let peer = Peer { owner: world.owner, uid: config.reaper_uid };
     contain(&config, peer, &register, grant, world, &signals).map_err(refusal)?;
@@ -159,7 +159,10 @@ fn join(registered: &Registered, config: &Config, leaf: &str) -> Result<(), Refu
     let failed = |detail: String| Refusal::logging(DenyReason::ContainmentFailed, detail);
     let path = Path::new(&registered.cgroup);
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| failed(error.to_string()))?;
-    let expected = kernel_name(&mountinfo, path, leaf).ok_or_else(|| failed("the cgroup is no leaf of ours".into()))?;
+    let expected = kernel_names(&mountinfo, path, leaf);
+    if expected.is_empty() {
+        return Err(failed("the cgroup is no leaf of ours".into()));
+    }
     let io = |error: rustix::io::Errno| failed(format!("{}: {error}", path.display()));
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(io)?;
@@ -177,24 +180,26 @@ fn join(registered: &Registered, config: &Config, leaf: &str) -> Result<(), Refu
     // "0" is whoever writes (cgroups(7)): no pid to get wrong in another pid namespace.
     std::fs::File::from(procs).write_all(b"0\n").map_err(|error| failed(format!("cgroup.procs: {error}")))?;
     let own = std::fs::read("/proc/self/cgroup").map_err(|error| failed(error.to_string()))?;
-    let inside = own.split(|byte| *byte == b'\n').any(|line| line.strip_prefix(b"0::") == Some(expected.as_slice()));
+    let mut lines = own.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"0::"));
+    let inside = lines.any(|line| expected.iter().any(|name| name == line));
     if inside { Ok(()) } else { Err(failed("the process is not in its cgroup".into())) }
 }
 
 /// CGROUP2_SUPER_MAGIC, linux/magic.h.
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
-/// What `/proc/self/cgroup` must say of a process in the directory `path`; `None` when it is not
-/// the grant's own leaf, below the root of a cgroup2 mount.
-fn kernel_name(mountinfo: &str, path: &Path, leaf: &str) -> Option<Vec<u8>> {
+/// What `/proc/self/cgroup` may say of a process in the directory `path`: one name for each cgroup2
+/// mount above it (one may hide another); none when it is not the grant's own leaf below such a
+/// mount.
+fn kernel_names(mountinfo: &str, path: &Path, leaf: &str) -> Vec<Vec<u8>> {
     let plain = |path: &Path| {
         use std::path::Component::{Normal, RootDir};
         path.is_absolute() && path.components().all(|part| matches!(part, RootDir | Normal(_)))
     };
-    if path.file_name()?.to_str()? != leaf || !plain(path) {
-        return None;
+    if path.file_name().and_then(|name| name.to_str()) != Some(leaf) || !plain(path) {
+        return Vec::new();
     }
-    mountinfo.lines().find_map(|line| {
+    let name = |line: &str| {
         let (head, tail) = line.split_once(" - ")?;
         if tail.split(' ').next()? != "cgroup2" {
             return None;
@@ -202,9 +207,9 @@ fn kernel_name(mountinfo: &str, path: &Path, leaf: &str) -> Option<Vec<u8>> {
         let mut fields = head.split(' ').skip(3);
         let (root, point) = (Path::new(fields.next()?), Path::new(fields.next()?));
         let below = path.strip_prefix(point).ok()?;
-        let name: PathBuf = root.join(below);
-        Some(name.as_os_str().as_bytes().to_vec())
-    })
+        Some(root.join(below).into_os_string().into_vec())
+    };
+    mountinfo.lines().filter_map(name).collect()
 }
 
 fn refusal(error: LinkError) -> Refusal {
@@ -225,11 +230,13 @@ mod tests {
 
     #[test]
     fn only_the_grants_own_leaf_below_a_cgroup_mount_is_joined() {
-        let name = |mounts, path: &str| kernel_name(mounts, Path::new(path), "leaf");
-        assert_eq!(name(UNIFIED, "/sys/fs/cgroup/twinlock/leaf").unwrap(), b"/twinlock/leaf");
-        assert_eq!(name(SUBTREE, "/cg/twinlock/leaf").unwrap(), b"/pod/one/twinlock/leaf");
+        let name = |mounts, path: &str| kernel_names(mounts, Path::new(path), "leaf");
+        assert_eq!(name(UNIFIED, "/sys/fs/cgroup/twinlock/leaf"), [b"/twinlock/leaf"]);
+        assert_eq!(name(SUBTREE, "/cg/twinlock/leaf"), [b"/pod/one/twinlock/leaf"]);
+        let hidden = format!("24 23 0:22 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n{UNIFIED}");
+        assert!(name(&hidden, "/sys/fs/cgroup/twinlock/leaf").contains(&b"/twinlock/leaf".to_vec()));
         for elsewhere in ["/sys/fs/cgroup/twinlock/other", "/tmp/leaf", "/sys/fs/cgroup/a/../leaf", "leaf", "/"] {
-            assert_eq!(name(UNIFIED, elsewhere), None, "{elsewhere}");
+            assert!(name(UNIFIED, elsewhere).is_empty(), "{elsewhere}");
         }
     }
 }

@@ -21,7 +21,17 @@ const LONGEST_MS: u64 = 500;
 pub struct Signals {
     descriptor: SignalFd,
     before: SigSet,
-    parent: Option<Pid>,
+    /// The parent that must stay; pid 1 of a namespace has none.
+    parent: Option<Option<Pid>>,
+}
+
+/// Whether the end of the parent process means that the requester is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// It does: the shell that waits for us was closed.
+    MustStay,
+    /// It does not: `sudo -b` opens its session in a child whose parent leaves at once.
+    MayLeave,
 }
 
 /// What a wait is for, besides signals.
@@ -39,7 +49,7 @@ impl Signals {
     ///
     /// # Errors
     /// [`DenyReason::Internal`].
-    pub fn block() -> Result<Self, Refusal> {
+    pub fn block(parent: Parent) -> Result<Self, Refusal> {
         let internal = |error: nix::Error| Refusal::logging(DenyReason::Internal, format!("signals: {error}"));
         let read =
             SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGTSTP]);
@@ -48,7 +58,11 @@ impl Signals {
         let mut blocked = read;
         blocked.add(Signal::SIGTTOU);
         let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(internal)?;
-        Ok(Self { descriptor, before, parent: getppid() })
+        let parent = match parent {
+            Parent::MustStay => Some(getppid()),
+            Parent::MayLeave => None,
+        };
+        Ok(Self { descriptor, before, parent })
     }
 
     /// Waits until `descriptor` is ready or `milliseconds` have passed. Says whether it is ready.
@@ -93,7 +107,10 @@ impl Signals {
                 Err(error) => return Err(Refusal::logging(DenyReason::Internal, format!("signalfd: {error}"))),
             }
         }
-        if getppid() == self.parent { Ok(()) } else { Err(DenyReason::Cancelled.into()) }
+        match self.parent {
+            Some(parent) if getppid() != parent => Err(DenyReason::Cancelled.into()),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 

@@ -6,8 +6,8 @@
 
 use std::path::PathBuf;
 
-use twinlock_protocol::DenyReason;
 use twinlock_protocol::request::{Login, Requester};
+use twinlock_protocol::{DenyReason, limits};
 
 use crate::command_line::FrontEnd;
 use crate::conversation::{Conversation, NotText};
@@ -136,7 +136,7 @@ pub fn requester(
     };
     let pam_ruser = match conversation.ruser() {
         None => None,
-        Some(Ok(name)) if !name.is_empty() => Some(name),
+        Some(Ok(name)) if (1..=limits::LOGIN_BYTES).contains(&name.len()) => Some(name),
         Some(Ok(_) | Err(NotText)) => return Err(unknown("PAM_RUSER is no login name".to_owned())),
     };
     Ok(Requester { login: caller.login_uid.map(login).transpose()?, real: login(caller.real_uid)?, pam_ruser })

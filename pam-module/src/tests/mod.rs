@@ -47,6 +47,8 @@ pub struct Script {
     pub answers: VecDeque<Result<String, Unanswered>>,
     pub told: Vec<String>,
     pub remembered: Option<Remembered>,
+    /// Panics when it is told something that holds this.
+    pub panic_on: Option<&'static str>,
 }
 
 impl Script {
@@ -58,6 +60,7 @@ impl Script {
             answers: VecDeque::new(),
             told: Vec::new(),
             remembered: None,
+            panic_on: None,
         }
     }
 
@@ -71,6 +74,7 @@ impl Conversation for Script {
     fn tell(&mut self, text: &str) {
         assert!(!text.contains('\0'), "the binding refuses NUL");
         self.told.push(text.to_owned());
+        assert!(!self.panic_on.is_some_and(|words| text.contains(words)), "as the test wants");
     }
     fn ask(&mut self, question: &str) -> Result<String, Unanswered> {
         self.answers.pop_front().unwrap_or_else(|| panic!("unexpected question: {question}"))

@@ -362,7 +362,7 @@ fn whoever_the_roster_does_not_know_may_not_ask() {
 #[test]
 fn names_that_are_none_and_uids_without_a_name_are_refused() {
     let mut bench = Bench::new();
-    for name in ["../x", "%s", "", "root\n", &"x".repeat(255)] {
+    for name in ["../x", "%s", "", "root\n", &"x".repeat(255), &"x".repeat(256)] {
         let mut script = Script::new("sudo", "alice", name);
         let outcome = bench.account(&mut script);
         assert_eq!(reason(&mut script, outcome), DenyReason::RequesterUnknown, "{name:?}");
@@ -454,4 +454,31 @@ fn a_module_that_stands_twice_in_the_stack_is_found_out() {
     assert_eq!(bench.grant(&mut script, &Terms::honest()), Ok(Outcome::Allowed));
     let outcome = bench.account(&mut script);
     assert_eq!(reason(&mut script, outcome), DenyReason::ConfigInvalid);
+}
+
+/// Catalogue: P2 (control: two_persons_are_granted)
+#[test]
+fn a_panic_anywhere_in_the_wait_leaves_no_grant_and_the_process_as_it_was() {
+    let mask = || nix::sys::signal::SigSet::thread_get_mask().unwrap();
+    let before = mask();
+    for words in ["two approvers needed", "HTTPS://", "waiting for approver 1", "approved"] {
+        let bench = Bench::new();
+        let mut script = Bench::script();
+        script.panic_on = Some(words);
+        let run = std::panic::AssertUnwindSafe(|| {
+            bench.play(&mut script, |agent| {
+                let request = agent.submitted();
+                agent.accept_request(request.id());
+                agent.show_ticket(1);
+                std::thread::sleep(Duration::from_millis(100));
+                agent.say(&ModuleEvent::Granted(bench.granted(&request, &Terms::honest())));
+                // The unwinding closed the connection: that cancels.
+                assert!(agent.hear().is_none());
+            })
+        });
+        assert!(std::panic::catch_unwind(run).is_err(), "{words}");
+        script.panic_on = None;
+        assert!(!matches!(script.take(), Some(Remembered::Granted(_))), "{words}");
+        assert_eq!(mask(), before, "{words}");
+    }
 }
