@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bed;
+mod command_line;
 mod elevation;
 mod failures;
 mod hostile_caller;
