@@ -40,7 +40,10 @@ pub struct ShowArgs {
 /// # Errors
 /// A [`Failure`] that names what does not verify.
 pub fn run(arguments: &ShowArgs) -> Result<(), Failure> {
-    let roster = roster(&arguments.state_dir, arguments.pin.as_deref())?;
+    let roster = roster(&arguments.state_dir, arguments.pin.as_deref()).map_err(|failure| match failure.hint {
+        None => failure.hint("run this as root on the gateway, or give its --state-dir"),
+        Some(_) => failure,
+    })?;
     let path = format!("/v1/grants/{}/record", arguments.grant);
     let file: GrantFile = admin::get(&arguments.admin.socket, &path)?;
     let claims = Claims {
