@@ -2,18 +2,23 @@
 //! they can press, and what a hostile requester or site cannot make of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use twinlock_protocol::Digest;
 use twinlock_protocol::ids::PersonId;
+use twinlock_protocol::roster::{Assurance, RosterEnvelope, VerifiedRoster};
 use twinlock_tests::approver::Site;
-use twinlock_tests::installation::{Installation, Plan, scan_ticket};
+use twinlock_tests::installation::{Installation, Plan, WebCertificate, scan_ticket};
 use twinlock_tests::ns::in_namespace;
 use twinlock_tests::phone::{Keys, Phone, PhonePlan};
 use twinlock_tests::proc::eventually;
 use twinlock_tests::term::Terminal;
-use twinlock_tests::world::workspace;
+use twinlock_tests::world::{built_binary, workspace};
 use twinlock_tests::{Bed, Tail, here};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -433,4 +438,136 @@ fn a_browser_inside_another_app_is_sent_to_the_real_one() {
         browser.open_path("/S/7F3K7Q2M4XWTA6BC3D5E7G2H4J");
         browser.wait_for(&["sign-in"]);
     });
+}
+
+/// `twinlock init` as a process on a port of this machine's loopback; no bed and no root needed.
+struct Ceremony {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    site: Site,
+}
+
+impl Ceremony {
+    fn start(dir: &Path, people: &[&str]) -> Self {
+        const HOST: &str = "tl.example.org";
+        let twinlock = || Command::new(built_binary("twinlock"));
+        let web = WebCertificate::new(HOST);
+        std::fs::write(dir.join("web.crt"), &web.chain).unwrap();
+        std::fs::write(dir.join("web.key"), &web.key).unwrap();
+        let prepared = twinlock()
+            .args(["host", "prepare", "--agent-user", "root", "--group", "web", "--name", "web01", "--etc-dir"])
+            .arg(dir.join("etc"))
+            .arg("--out")
+            .arg(dir.join("web01.json"))
+            .output()
+            .unwrap();
+        assert!(prepared.status.success(), "{}", String::from_utf8_lossy(&prepared.stderr));
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let origin = format!("https://{HOST}:{port}");
+        let mut init = twinlock();
+        init.args(["init", "--json", "--yes", "--owner", "root", "--gateway", "gw.example.org:8444"])
+            .args(["--origin", &origin, "--listen", &address.to_string()])
+            .arg("--tls-cert")
+            .arg(dir.join("web.crt"))
+            .arg("--tls-key")
+            .arg(dir.join("web.key"))
+            .arg("--state-dir")
+            .arg(dir.join("state"))
+            .arg("--host")
+            .arg(dir.join("web01.json"));
+        for person in people {
+            init.args(["--person", person]);
+        }
+        let mut child = init.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines, site: Site { origin, ca: web.ca_der, address } }
+    }
+
+    /// The next news of this kind.
+    #[track_caller]
+    fn until(&mut self, event: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "the ceremony ended before {event}");
+            let value: Value = serde_json::from_str(&line).unwrap();
+            if value["event"] == event {
+                return value;
+            }
+        }
+    }
+}
+
+impl Drop for Ceremony {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The whole ceremony by two browsers: one whose passkey stays on the device, one whose passkey is
+/// synced. Each person reads the roster in words, with the fingerprint that the terminal shows.
+#[test]
+fn two_browsers_enrol_read_the_roster_and_seal_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let people =
+        ["alice=Alice Archer:alice:requester", "bob=Bob Baker:bob,bbaker:approver", "carol=Carol Chu:carol:both"];
+    let mut ceremony = Ceremony::start(dir.path(), &people);
+    let links: Vec<String> = (0..2).map(|_| ceremony.until("invite")["url"].as_str().unwrap().to_owned()).collect();
+    let bob = PhonePlan::new("bob").start(&ceremony.site);
+    let mut plan = PhonePlan::new("carol");
+    plan.synced = true;
+    let carol = plan.start(&ceremony.site);
+
+    bob.enrol(&links[0]);
+    assert!(!bob.history().iter().any(|url| url.contains("/E/")), "{:?}", bob.history());
+    assert!(bob.text().contains("Carol Chu"), "{}", bob.text());
+    // As a QR has it: all upper case.
+    carol.enrol(&links[1].to_ascii_uppercase());
+    let composed: Digest = serde_json::from_value(ceremony.until("composed")["digest"].clone()).unwrap();
+    for phone in [&bob, &carol] {
+        let read = phone.sign_roster();
+        let words: Vec<&str> = read.split_whitespace().collect();
+        assert!(words.concat().contains(&composed.to_hex()), "{read}");
+        for said in [
+            "Alice Archer",
+            "Bob Baker",
+            "bbaker",
+            "Carol Chu",
+            "No device: cannot approve",
+            "web01",
+            "Two different people must approve",
+            "level B",
+            "level C",
+        ] {
+            assert!(read.contains(said), "{said} is not in: {read}");
+        }
+    }
+    let sealed: Digest = serde_json::from_value(ceremony.until("sealed")["digest"].clone()).unwrap();
+    assert_eq!(sealed, composed);
+    let envelope = RosterEnvelope::from_bytes(&std::fs::read(dir.path().join("state/roster.json")).unwrap()).unwrap();
+    let roster = VerifiedRoster::genesis(&envelope, &sealed).unwrap();
+    let assurance = |id: &str| roster.person(&PersonId::new(id).unwrap()).unwrap().devices[0].assurance();
+    assert_eq!((assurance("bob"), assurance("carol")), (Assurance::B, Assurance::C));
+    for phone in [&bob, &carol] {
+        phone.wait_for(&["end-good"]);
+        nothing_violated(phone);
+    }
+}
+
+/// Somebody else's browser opens a link that was used: it waits, and can't enrol a second device.
+#[test]
+fn a_used_link_enrols_no_second_browser() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ceremony = Ceremony::start(dir.path(), &["bob=Bob:bob:both", "carol=Carol:carol:both"]);
+    let link = ceremony.until("invite")["url"].as_str().unwrap().to_owned();
+    let bob = PhonePlan::new("bob").start(&ceremony.site);
+    bob.enrol(&link);
+    let thief = PhonePlan::new("thief").start(&ceremony.site);
+    thief.open(&link);
+    thief.wait_for(&["room"]);
+    assert!(!thief.text().contains("Create my passkey"));
+    thief.open(&format!("{}/E/AAAAAAAAAAAAAAAAAAAAAAAAAA", ceremony.site.origin));
+    thief.wait_for(&["problem"]);
+    assert_eq!(thief.heading(), "This link is not valid");
 }
