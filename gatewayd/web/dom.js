@@ -70,6 +70,7 @@ export function screen({ name, title, body, actions = [] }) {
   document.title = `${heading.textContent} · Twinlock`;
   say("");
   heading.focus({ preventScroll: true });
+  performance.mark("usable");
   return current.signal;
 }
 

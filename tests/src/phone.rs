@@ -312,6 +312,22 @@ impl Phone {
         inside.as_str().unwrap_or_default().trim_end().to_owned()
     }
 
+    /// A slow 4G network (150 ms to and fro, 1.6 Mbit/s) and a processor four times slower.
+    pub fn slow(&self) {
+        self.devtools("Network.enable", json!({}));
+        let network =
+            json!({"offline": false, "latency": 150, "downloadThroughput": 200_000, "uploadThroughput": 94_000});
+        self.devtools("Network.emulateNetworkConditions", network);
+        self.devtools("Emulation.setCPUThrottlingRate", json!({"rate": 4}));
+    }
+
+    /// No network at all, or the network again.
+    pub fn offline(&self, offline: bool) {
+        self.devtools("Network.enable", json!({}));
+        let network = json!({"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1});
+        self.devtools("Network.emulateNetworkConditions", network);
+    }
+
     /// The addresses in the session history, as the back button would find them.
     #[must_use]
     pub fn history(&self) -> Vec<String> {

@@ -420,6 +420,49 @@ fn a_request_that_was_taken_back_leaves_the_screen() {
     });
 }
 
+/// performance.md, benchmark 10: what a first visit costs on a slow phone. The time depends on this
+/// machine's other work, so it is printed and only a stall fails.
+#[test]
+fn a_first_visit_is_small_and_soon_usable_on_a_slow_phone() {
+    in_namespace(here!(), |bed| {
+        let (installation, _) = start(bed);
+        let bob = PhonePlan::new("bob").start(&installation.site);
+        bob.slow();
+        bob.open_path("/S/7F3K7Q2M4XWTA6BC3D5E7G2H4J");
+        bob.wait_for(&["sign-in"]);
+        let measured = bob.run(
+            "const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+             return [all.filter(e => !e.name.includes('/api/')).reduce((sum, e) => sum + e.transferSize, 0), all.length,
+               Math.round(performance.getEntriesByName('usable')[0]?.startTime ?? performance.now()), all[0].nextHopProtocol]",
+            &[],
+        );
+        println!("first visit: bytes, requests, milliseconds until usable, protocol: {measured}");
+        assert!(measured[0].as_u64().unwrap() <= 40 * 1024, "{measured}");
+        assert!(measured[2].as_u64().unwrap() <= 3000, "{measured}");
+        assert_eq!(measured[3], "h2");
+    });
+}
+
+/// The network goes away while somebody reads: said on the screen, and the answer can be given when
+/// it is back.
+#[test]
+fn a_lost_connection_is_said_and_survived() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let terminal = bed.terminal("alice", &["sudo", "id"]);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        bob.offline(true);
+        eventually("the word", LIMIT, || bob.text().contains("No connection"));
+        bob.read_on();
+        bob.press(".approve");
+        eventually("the note", LIMIT, || bob.note().contains("No connection to the gateway"));
+        assert_eq!(bob.screen(), "request");
+        bob.offline(false);
+        assert_eq!(bob.approve(), "Approved. Now a second person");
+    });
+}
+
 /// Inside another app there are no passkeys, or none that stay: the page says where to go.
 #[test]
 fn a_browser_inside_another_app_is_sent_to_the_real_one() {
