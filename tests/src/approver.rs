@@ -3,15 +3,18 @@
 //! real Chromium.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes as Body;
+use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, COOKIE, HOST, ORIGIN, SET_COOKIE};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::ids::{CredentialId, DeviceId, PersonId, RequestId};
@@ -66,11 +69,38 @@ impl Site {
     /// One HTTP exchange over a fresh TLS connection.
     #[must_use]
     pub fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(self.exchange(method, path, headers, body))
+        self.send_timed(method, path, headers, body).1
     }
 
-    async fn exchange(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
+    /// As [`Site::send`]; gives also the moment just before the request's first byte was written,
+    /// when the connection stood already.
+    #[must_use]
+    pub fn send_timed(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> (SystemTime, Answer) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (mut sender, driver) = self.connect().await;
+            let request = self.request(method, path, headers, body);
+            let moment = SystemTime::now();
+            let response = sender.send_request(request).await.expect("a response");
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = Limited::new(response.into_body(), 16 << 20).collect().await.expect("a body").to_bytes();
+            driver.abort();
+            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            (moment, Answer { status: status.as_u16(), body, headers })
+        })
+    }
+
+    fn authority(&self) -> &str {
+        self.origin.strip_prefix("https://").expect("an https origin")
+    }
+
+    async fn connect(&self) -> (SendRequest<Full<Body>>, JoinHandle<hyper::Result<()>>) {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from(self.ca.clone())).expect("a CA certificate");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -79,30 +109,39 @@ impl Site {
             .expect("TLS 1.3")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let authority = self.origin.strip_prefix("https://").expect("an https origin").to_owned();
-        let host = authority.split(':').next().expect("a host").to_owned();
+        let host = self.authority().split(':').next().expect("a host").to_owned();
         let tcp = TcpStream::connect(self.address).await.unwrap_or_else(|e| panic!("{}: {e}", self.address));
         tcp.set_nodelay(true).expect("no delay");
         let name = ServerName::try_from(host).expect("a DNS name");
         let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("TLS");
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.expect("HTTP");
-        let driver = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header(HOST, &authority);
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.expect("HTTP");
+        (sender, tokio::spawn(connection))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Request<Full<Body>> {
+        let mut request = Request::builder().method(method).uri(path).header(HOST, self.authority());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let bytes = body.map(|body| serde_json::to_vec(body).expect("JSON")).unwrap_or_default();
-        let request = request.body(Full::new(Body::from(bytes))).expect("a request");
-        let response = sender.send_request(request).await.expect("a response");
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = Limited::new(response.into_body(), 16 << 20).collect().await.expect("a body").to_bytes();
-        driver.abort();
-        Answer { status: status.as_u16(), body: serde_json::from_slice(&body).unwrap_or(Value::Null), headers }
+        request.body(Full::new(Body::from(bytes))).expect("a request")
     }
 
     /// A POST as the page makes it, without a session.
     #[must_use]
     pub fn post(&self, path: &str, cookie: Option<&str>, body: &Value) -> Answer {
+        self.post_timed(path, cookie, body).1
+    }
+
+    /// The same, with the moment of [`Site::send_timed`].
+    #[must_use]
+    pub fn post_timed(&self, path: &str, cookie: Option<&str>, body: &Value) -> (SystemTime, Answer) {
         let mut headers = vec![
             (ORIGIN.as_str(), self.origin.as_str()),
             (CONTENT_TYPE.as_str(), "application/json"),
@@ -110,7 +149,7 @@ impl Site {
             ("sec-fetch-site", "same-origin"),
         ];
         headers.extend(cookie.map(|cookie| (COOKIE.as_str(), cookie)));
-        self.send(Method::POST, path, &headers, Some(body))
+        self.send_timed(Method::POST, path, &headers, Some(body))
     }
 
     /// A GET as the page makes it.
@@ -248,8 +287,15 @@ impl<'a> Approver<'a> {
     /// Signs and sends a statement.
     #[must_use]
     pub fn send(&self, claim: &Claim, statement: &ApprovalStatement) -> Answer {
+        self.send_timed(claim, statement).1
+    }
+
+    /// The same, with the moment of [`Site::send_timed`].
+    #[must_use]
+    pub fn send_timed(&self, claim: &Claim, statement: &ApprovalStatement) -> (SystemTime, Answer) {
         let signed = self.phone.sign(self.roster, APPROVAL_DOMAINS, &statement.to_bytes());
-        self.post("/api/v1/answer", &json!({"claim": claim.id, "signed": signed}))
+        let body = json!({"claim": claim.id, "signed": signed});
+        self.site.post_timed("/api/v1/answer", self.cookie.as_deref(), &body)
     }
 
     /// Scans and approves; the new state: `approved_first` or `granted`.

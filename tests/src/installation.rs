@@ -187,7 +187,8 @@ impl Installation<'_> {
     }
 }
 
-fn start_reaper(world: &World<'_>) -> Daemon {
+/// Starts the reaper as its unit does.
+pub(crate) fn start_reaper(world: &World<'_>) -> Daemon {
     let argv = [world::DAEMON, "reaper", "--config", world::REAPER_TOML];
     // The reaper tells the agent by its uid, and root, whatever a socket's mode lets in.
     let sockets = [(world::REAPER_SOCK, 0o666), (world::USER_SOCK, 0o666)];
@@ -212,7 +213,8 @@ fn start_agent(world: &World<'_>) -> Daemon {
     daemon
 }
 
-fn own(bed: &Bed, path: &Path, owner: &str, mode: u32, bytes: &[u8]) {
+/// Writes a file with this owner (user and group of one name) and mode.
+pub(crate) fn own(bed: &Bed, path: &Path, owner: &str, mode: u32, bytes: &[u8]) {
     use std::os::unix::fs::{PermissionsExt, chown};
     bed.write(path, bytes);
     let uid = if owner == "root" { 0 } else { Launch::service(owner, &[]).uid() };
@@ -221,7 +223,7 @@ fn own(bed: &Bed, path: &Path, owner: &str, mode: u32, bytes: &[u8]) {
 }
 
 /// Writes the roster into its slots, preallocated, as `host join` does.
-fn pin_roster(envelope: &RosterEnvelope) {
+pub(crate) fn pin_roster(envelope: &RosterEnvelope) {
     let slot = Slot { sequence: 1, version: envelope.version, pin: envelope.digest, payload: envelope.to_bytes() };
     let mut bytes = slot.encode().expect("a roster that fits");
     bytes.resize(usize::try_from(ROSTER_SLOT_BYTES).expect("a size"), 0);

@@ -1,0 +1,6 @@
+//! What `make demo`, `make screens` and `make bench` share: measuring, people's phones,
+//! a real installation made by the real ceremony.
+
+pub mod bench;
+pub mod measure;
+pub mod stamp;
