@@ -17,7 +17,7 @@ fn main() -> std::process::ExitCode {
             return 2.into();
         }
     };
-    let entry = Entry { name: "bed-shell".to_owned(), args, limit: None, relay_output: false };
+    let entry = Entry { name: "bed-shell".to_owned(), args, limit: None, relay_output: false, host_network: false };
     let body = |bed: &mut Bed| {
         if matches!(tail, Tail::Twinlock) {
             World::install(bed);

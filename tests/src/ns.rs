@@ -75,6 +75,8 @@ pub struct Entry {
     pub limit: Option<Duration>,
     /// Output through this process (so that test harnesses capture it), or as it is.
     pub relay_output: bool,
+    /// Stay on the host's network (a demo that real phones must reach); all else is private.
+    pub host_network: bool,
 }
 
 /// Runs `body` in fresh private namespaces, as root. `test` comes from [`here!`].
@@ -95,6 +97,7 @@ pub fn in_namespace_within(test: &str, limit: Duration, body: impl FnOnce(&mut B
         args: args.iter().map(OsString::from).collect(),
         limit: Some(limit),
         relay_output: true,
+        host_network: false,
     };
     if let Err(reason) = enter(&entry, body) {
         panic!("{test}: {reason}");
@@ -116,8 +119,10 @@ pub fn enter(entry: &Entry, body: impl FnOnce(&mut Bed)) -> Result<(), String> {
             }
             let mut bed = Bed::inside(&entry.name);
             body(&mut bed);
-            // libtest leaves its own line unfinished.
-            println!("\n{}", done_line());
+            if entry.relay_output {
+                // libtest leaves its own line unfinished.
+                println!("\n{}", done_line());
+            }
             Ok(())
         }
         Ok(other) => Err(format!("unknown stage {other:?} in {STAGE}")),
@@ -158,7 +163,8 @@ fn outer(entry: &Entry) -> Result<(), String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut command = Command::new("unshare");
     command
-        .args(["--fork", "--pid", "--mount", "--net", "--ipc", "--uts", "--kill-child"])
+        .args(["--fork", "--pid", "--mount", "--ipc", "--uts", "--kill-child"])
+        .args((!entry.host_network).then_some("--net"))
         .args(["--mount-proc", "--propagation", "private", "--"])
         .arg(exe)
         .args(&entry.args)

@@ -15,8 +15,27 @@ const MODULE_LIMIT: u64 = 1_200_000;
 
 /// Crates that have no place in a setuid process, by the beginning of their names.
 const NOT_IN_THE_MODULE: &[&str] = &[
-    "tokio", "async-", "futures", "mio", "hyper", "axum", "tower", "h2", "rustls", "native-tls", "rcgen", "openssl",
-    "aws-lc", "rusqlite", "libsqlite3", "webauthn", "governor", "tracing", "clap", "syslog", "reqwest",
+    "tokio",
+    "async-",
+    "futures",
+    "mio",
+    "hyper",
+    "axum",
+    "tower",
+    "h2",
+    "rustls",
+    "native-tls",
+    "rcgen",
+    "openssl",
+    "aws-lc",
+    "rusqlite",
+    "libsqlite3",
+    "webauthn",
+    "governor",
+    "tracing",
+    "clap",
+    "syslog",
+    "reqwest",
 ];
 /// Crypto providers other than ring.
 const OTHER_PROVIDERS: &[&str] = &["aws-lc", "openssl", "native-tls", "boring", "mbedtls"];
@@ -86,9 +105,8 @@ fn the_module_needs_libpam_and_the_c_library_alone() {
         .collect();
     println!("the module needs {needed:?}");
     assert!(needed.contains("libpam.so.0"), "{needed:?}");
-    let usual = |name: &&str| {
-        ["libpam.so.0", "libc.so.6", "libgcc_s.so.1"].contains(name) || name.starts_with("ld-linux")
-    };
+    let usual =
+        |name: &&str| ["libpam.so.0", "libc.so.6", "libgcc_s.so.1"].contains(name) || name.starts_with("ld-linux");
     let others: Vec<_> = needed.iter().filter(|name| !usual(name)).collect();
     assert!(others.is_empty(), "{others:?}");
 }

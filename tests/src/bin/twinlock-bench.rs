@@ -20,7 +20,13 @@ fn main() -> ExitCode {
         Some(_) => panic!("usage: twinlock-bench [PAIRS [ELEVATIONS]]"),
     };
     let plan = bench::Rounds { pairs: number(0, 200), elevations: number(1, 60) };
-    let entry = Entry { name: "twinlock-bench".to_owned(), args: args.clone(), limit: None, relay_output: true };
+    let entry = Entry {
+        name: "twinlock-bench".to_owned(),
+        args: args.clone(),
+        limit: None,
+        relay_output: true,
+        host_network: false,
+    };
     match enter(&entry, |bed| bench::run(bed, plan)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {

@@ -113,7 +113,11 @@ pub fn run(bed: &mut Bed, rounds: Rounds) {
     println!("all figures: {}", out.display());
 
     assert!(module <= MODULE_LIMIT, "FLOOR: the module has {module} bytes, more than {MODULE_LIMIT}");
-    assert!(path.percentile(50) < STALL, "FLOOR: a stall of 40 ms between approval and command: {} ms", path.median_ms());
+    assert!(
+        path.percentile(50) < STALL,
+        "FLOOR: a stall of 40 ms between approval and command: {} ms",
+        path.median_ms()
+    );
     let module_wall = Duration::from_secs_f64(added.module_ms().max(0.0) / 1e3);
     assert!(module_wall < STALL, "FLOOR: the module stalls: {} ms", added.module_ms());
     println!("floors: all hold");

@@ -11,7 +11,9 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+};
 use serde::Serialize;
 use twinlock_certs::issue::Ca;
 use twinlock_protocol::softphone::Fixture;
@@ -215,8 +217,7 @@ pub fn module_added(bed: &Bed, host: &InstantHost, rounds: usize) -> Added {
     let unmeasured = 3;
     let count = (rounds + unmeasured).to_string();
     let out = "/home/alice/pairs.json";
-    let mut terminal =
-        Terminal::open(&bed.person("alice"), &[RUNNER_PLACE, RUNNER, out, &count, PERMITTED, ASKED]);
+    let mut terminal = Terminal::open(&bed.person("alice"), &[RUNNER_PLACE, RUNNER, out, &count, PERMITTED, ASKED]);
     let code = terminal.exit_code(Duration::from_secs(2 * rounds as u64 + 30));
     assert_eq!(code, 0, "{}", terminal.screen());
     let pairs: Vec<(u64, u64)> =

@@ -2,5 +2,7 @@
 //! a real installation made by the real ceremony.
 
 pub mod bench;
+pub mod gallery;
 pub mod measure;
+pub mod screens;
 pub mod stamp;
