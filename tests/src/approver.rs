@@ -42,6 +42,8 @@ pub struct Answer {
     pub status: u16,
     /// The body, JSON; null when there is none.
     pub body: Value,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
     /// Every header, for tests of headers.
     pub headers: hyper::HeaderMap,
 }
@@ -91,8 +93,8 @@ impl Site {
             let (status, headers) = (response.status(), response.headers().clone());
             let body = Limited::new(response.into_body(), 16 << 20).collect().await.expect("a body").to_bytes();
             driver.abort();
-            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            (moment, Answer { status: status.as_u16(), body, headers })
+            let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+            (moment, Answer { status: status.as_u16(), body: json, bytes: body.to_vec(), headers })
         })
     }
 

@@ -2,7 +2,10 @@
 //! a real installation made by the real ceremony.
 
 pub mod bench;
+pub mod deathwatch;
 pub mod gallery;
 pub mod measure;
+pub mod proof;
 pub mod screens;
 pub mod stamp;
+pub mod story;
