@@ -3,7 +3,7 @@
 //! people's hands is written here directly; those commands have tests of their own.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,6 +25,7 @@ use crate::world::{self, World};
 const START: Duration = Duration::from_secs(20);
 /// Where the gateway's approver listener listens.
 pub const APPROVER_PORT: u16 = 443;
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), APPROVER_PORT);
 /// Where agents come in.
 pub const AGENT_PORT: u16 = 8444;
 /// Metrics and health.
@@ -145,9 +146,9 @@ impl Plan {
         pin_roster(&envelope);
 
         let reaper = start_reaper(&world);
-        let gateway = start_gateway(&world);
+        let gateway = start_gateway(&world, LISTEN);
         let agent = start_agent(&world);
-        let site = Site { origin, ca: web.ca_der, address: SocketAddr::from(([127, 0, 0, 1], APPROVER_PORT)) };
+        let site = Site { origin, ca: web.ca_der, address: LISTEN };
         Installation { world, fixture, roster, envelope, site, gateway, agent, reaper }
     }
 }
@@ -177,7 +178,7 @@ impl Installation<'_> {
 
     /// Starts the gateway again after it was ended.
     pub fn restart_gateway(&mut self) {
-        self.gateway = start_gateway(&self.world);
+        self.gateway = start_gateway(&self.world, LISTEN);
     }
 
     /// The GrantRecord of a request, as the host keeps it.
@@ -197,16 +198,18 @@ pub(crate) fn start_reaper(world: &World<'_>) -> Daemon {
     daemon
 }
 
-fn start_gateway(world: &World<'_>) -> Daemon {
+/// Starts the gateway as its unit does, with the page on `listen`.
+pub(crate) fn start_gateway(world: &World<'_>, listen: SocketAddr) -> Daemon {
     // Port 443 is the unit's by socket activation; here it is the one capability the test adds.
     let cgroup = world.bed().cgroup("system.slice/twinlock-gateway.service");
     let launch = Launch::service("twinlock-gateway", &["net_bind_service"]).cgroup(cgroup);
     let mut daemon = Daemon::start("gateway", &launch, &[world::DAEMON, "serve", "--config", world::GATEWAY_TOML]);
-    daemon.wait_for_port(SocketAddr::from(([127, 0, 0, 1], APPROVER_PORT)), START);
+    daemon.wait_for_port(listen, START);
     daemon
 }
 
-fn start_agent(world: &World<'_>) -> Daemon {
+/// Starts the agent as its unit does.
+pub(crate) fn start_agent(world: &World<'_>) -> Daemon {
     let argv = [world::DAEMON, "agent", "--config", world::AGENT_TOML];
     let mut daemon = Daemon::start_activated("agent", &world.agent(), &argv, &[(world::AGENT_SOCK, 0o600)]);
     daemon.wait_for_socket(world::AGENT_SOCK, START);

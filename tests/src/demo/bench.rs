@@ -169,10 +169,8 @@ fn instructions(bed: &Bed) -> Option<Instructions> {
             "--callgrind-out-file=/dev/null",
             &format!("--log-file={log}"),
             "pamtester",
-            "-I",
-            "ruser=alice",
             "sudo",
-            "alice",
+            "root",
             "acct_mgmt",
             "open_session",
         ];

@@ -2,6 +2,7 @@
 //! a real installation made by the real ceremony.
 
 pub mod bench;
+pub mod ceremony;
 pub mod deathwatch;
 pub mod gallery;
 pub mod measure;
@@ -9,3 +10,4 @@ pub mod proof;
 pub mod screens;
 pub mod stamp;
 pub mod story;
+pub mod tour;

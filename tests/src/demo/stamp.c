@@ -1,6 +1,7 @@
 /* stamp FILE [COMMAND [ARGUMENT...]]: appends the moment at which its main() ran to FILE, as
  * "REALTIME_NS BOOTTIME_NS", then becomes the command. Static and tiny, so that the moment is
- * that of the exec and not of a dynamic linker. */
+ * that of the exec and not of a dynamic linker.
+ * Built with -DFILE_AND_COMMAND='"FILE", "COMMAND"' it takes both from there and no arguments. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <time.h>
@@ -17,6 +18,11 @@ static long long ns(clockid_t clock)
 int main(int argc, char **argv)
 {
     long long real = ns(CLOCK_REALTIME), boot = ns(CLOCK_BOOTTIME);
+#ifdef FILE_AND_COMMAND
+    char *fixed[] = { argv[0], FILE_AND_COMMAND, NULL };
+    argv = fixed;
+    argc = 3;
+#endif
     int fd = argc > 1 ? open(argv[1], O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644) : -1;
     if (fd < 0 || dprintf(fd, "%lld %lld\n", real, boot) < 0) {
         perror("stamp");
