@@ -116,8 +116,13 @@ impl Terminal {
 
     /// Types these bytes; `\r` is the Enter key, `\x03` Ctrl-C.
     pub fn send(&mut self, keys: &str) {
+        self.send_bytes(keys.as_bytes());
+    }
+
+    /// Types bytes that need not be UTF-8.
+    pub fn send_bytes(&mut self, keys: &[u8]) {
         let master = self.master.as_mut().expect("the terminal is open");
-        master.write_all(keys.as_bytes()).expect("typing");
+        master.write_all(keys).expect("typing");
     }
 
     /// Types a line and presses Enter.

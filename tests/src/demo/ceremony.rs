@@ -106,9 +106,10 @@ pub fn prepare<'b>(bed: &'b Bed, story: &Story, front: &Front) -> World<'b> {
 /// `twinlock init` on a terminal, for alice who asks and `approvers` who approve.
 #[must_use]
 pub fn init(bed: &Bed, front: &Front, approvers: &[&str]) -> Terminal {
-    let mut words: Vec<String> = [world::TOOL, "init", "--origin", &front.origin, "--tls-cert", CHAIN, "--tls-key", KEY]
-        .map(str::to_owned)
-        .to_vec();
+    let mut words: Vec<String> =
+        [world::TOOL, "init", "--origin", &front.origin, "--tls-cert", CHAIN, "--tls-key", KEY]
+            .map(str::to_owned)
+            .to_vec();
     words.extend(["--listen".to_owned(), front.listen.to_string()]);
     words.extend(["--gateway".to_owned(), format!("127.0.0.1:{AGENT_PORT}")]);
     words.extend(["--host".to_owned(), ANNOUNCEMENT.to_owned()]);

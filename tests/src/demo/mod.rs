@@ -4,10 +4,12 @@
 pub mod bench;
 pub mod ceremony;
 pub mod deathwatch;
+pub mod forms;
 pub mod gallery;
 pub mod measure;
 pub mod proof;
 pub mod screens;
+pub mod shell;
 pub mod stamp;
 pub mod story;
 pub mod tour;

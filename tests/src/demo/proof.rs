@@ -95,12 +95,6 @@ impl Proof {
         self.raw.insert(name.to_owned(), value.into());
     }
 
-    /// Writes the raw measurements and the summary.
-    pub fn finish(&self) {
-        self.save("measurements.json", pretty(&self.raw));
-        fs::write(&self.summary, pretty(&self.figures)).expect("the summary");
-    }
-
     /// A certificate or list, as DER and as PEM, for every tool there is.
     pub fn save_der(&self, name: &str, label: &str, der: &[u8]) {
         self.save(&format!("{name}.der"), der);
@@ -121,6 +115,16 @@ impl Proof {
         }
         let (_, rest) = said.split_once("error ")?;
         rest.split(' ').next()?.parse().ok()
+    }
+}
+
+/// A run that breaks off leaves what it has: the keys of what did not happen are absent.
+impl Drop for Proof {
+    fn drop(&mut self) {
+        let raw = fs::write(self.path("measurements.json"), pretty(&self.raw));
+        if let Err(error) = raw.and_then(|()| fs::write(&self.summary, pretty(&self.figures))) {
+            println!("the summary could not be written: {error}");
+        }
     }
 }
 

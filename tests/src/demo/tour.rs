@@ -52,14 +52,7 @@ pub fn install_command(bed: &Bed) {
 }
 
 /// One elevation by `holders[0]` and `holders[1]`, to its end.
-pub fn elevate(
-    bed: &Bed,
-    setting: &Setting<'_>,
-    site: &Site,
-    story: &Story,
-    holders: &[Holder],
-    proof: &mut Proof,
-) {
+pub fn elevate(bed: &Bed, setting: &Setting<'_>, site: &Site, story: &Story, holders: &[Holder], proof: &mut Proof) {
     let [first, second] = [&holders[0], &holders[1]];
     install_command(bed);
     story.chapter("alice@web01:~$ sudo maintenance");
@@ -98,14 +91,7 @@ pub fn elevate(
 }
 
 /// The session lives, ends at its deadline, and leaves its marks.
-fn live(
-    setting: &Setting<'_>,
-    site: &Site,
-    story: &Story,
-    proof: &mut Proof,
-    terminal: &mut Terminal,
-    main: Moment,
-) {
+fn live(setting: &Setting<'_>, site: &Site, story: &Story, proof: &mut Proof, terminal: &mut Terminal, main: Moment) {
     story.chapter(&format!("The elevation lives for {TTL_S} seconds"));
     std::thread::sleep(Duration::from_millis(300));
     let before = Snapshot::take();
@@ -194,9 +180,11 @@ fn revoked(setting: &Setting<'_>, site: &Site, story: &Story, proof: &mut Proof,
         ));
     }
     let bed = setting.world.bed();
-    for (name, arguments) in
-        [("grants.txt", &["grants", "--all"][..]), ("audit.txt", &["audit", "show"]), ("audit.json", &["audit", "show", "--json"])]
-    {
+    for (name, arguments) in [
+        ("grants.txt", &["grants", "--all"][..]),
+        ("audit.txt", &["audit", "show"]),
+        ("audit.json", &["audit", "show", "--json"]),
+    ] {
         let said = ceremony::tool(bed, arguments);
         proof.save(name, format!("{}{}", said.stdout, said.stderr));
         if name == "audit.txt" {
@@ -260,7 +248,8 @@ fn approval_sent(holder: &Holder, proof: &mut Proof) -> f64 {
 /// The record of the only grant of this host.
 fn only_record() -> PathBuf {
     let records = std::fs::read_dir(world::GRANTS_DIR).expect("the records' directory").flatten();
-    let mut records: Vec<_> = records.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")).collect();
+    let mut records: Vec<_> =
+        records.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json")).collect();
     assert_eq!(records.len(), 1, "one elevation, one record: {records:?}");
     records.remove(0)
 }
