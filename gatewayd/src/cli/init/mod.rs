@@ -251,7 +251,7 @@ async fn follow(
         };
         report.progress(&event, &presence(room)?);
         match event {
-            Progress::Enrolled(..) if everybody_enrolled(room)? => {
+            Progress::Enrolled(..) if digest.is_none() && everybody_enrolled(room)? => {
                 if !yes {
                     confirm(report).await?;
                 }
