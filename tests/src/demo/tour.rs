@@ -140,7 +140,7 @@ fn live(setting: &Setting<'_>, site: &Site, story: &Story, proof: &mut Proof, te
     if let Some(dead_ms) = dead_ms.filter(|ms| *ms >= 0.0) {
         proof.figures.expiry_to_last_process_dead_ms = Some(dead_ms);
         story.tell(format!(
-            "expired: all {} processes are dead, the last one {dead_ms:.1} ms after the deadline",
+            "expired: every process of it ({} were ever seen) is dead, the last {dead_ms:.1} ms after the deadline",
             deaths.processes.len()
         ));
     } else {
@@ -180,15 +180,16 @@ fn revoked(setting: &Setting<'_>, site: &Site, story: &Story, proof: &mut Proof,
         ));
     }
     let bed = setting.world.bed();
+    let grant = grant_file.file_stem().and_then(|name| name.to_str()).expect("a record is named for its grant");
     for (name, arguments) in [
         ("grants.txt", &["grants", "--all"][..]),
-        ("audit.txt", &["audit", "show"]),
-        ("audit.json", &["audit", "show", "--json"]),
+        ("audit.txt", &["audit", "show", grant]),
+        ("audit.json", &["audit", "show", grant, "--json"]),
     ] {
         let said = ceremony::tool(bed, arguments);
         proof.save(name, format!("{}{}", said.stdout, said.stderr));
         if name == "audit.txt" {
-            story.tell("twinlock audit show");
+            story.tell(format!("twinlock audit show {grant}"));
             story.quote(&format!("{}{}", said.stdout, said.stderr));
         }
     }
