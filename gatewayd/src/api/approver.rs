@@ -45,9 +45,8 @@ impl Site {
     }
 }
 
-/// Every route of the approver listener. `more` joins them under the same rules: the enrolment
-/// routes, when a ceremony is open.
-pub fn router(site: Site, more: Router<Site>) -> Router {
+/// Every route of the approver listener.
+pub fn router(site: Site) -> Router {
     let routes = Router::new()
         .route("/api/v1/sign-in/start", post(sign_in_start))
         .route("/api/v1/sign-in/finish", post(sign_in_finish))
@@ -60,7 +59,8 @@ pub fn router(site: Site, more: Router<Site>) -> Router {
         .route("/api/v1/answer", post(answer))
         .route("/api/v1/release", post(release))
         .route("/crl.der", get(crl))
-        .merge(more)
+        // The ceremony has a listener of its own, before this gateway can start; a link is over now.
+        .route("/api/v1/enrol/{step}", post(enrolment_is_over))
         .merge(crate::web::router())
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
@@ -82,10 +82,13 @@ async fn guard(State(site): State<Site>, request: Request, next: Next) -> Respon
     let host_is_ours = authority_of(&request).is_some_and(|authority| authority == site.authority());
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     if !host_is_ours || (!is_read && !is_from_our_page(request.method(), request.headers(), &site.origin)) {
-        let path = request.uri().path().chars().take(100).collect::<String>();
-        let path = twinlock_protocol::escape::visible(path.as_bytes());
-        let event = audit::Event::CrossSiteRefused { path, from: address.to_string() };
-        site.approvers.engine().note(vec![event]).await;
+        let engine = site.approvers.engine();
+        engine.metrics.refused(DenyReason::CrossSite);
+        if engine.limits.is_worth_a_row(address) {
+            let path = request.uri().path().chars().take(100).collect::<String>();
+            let path = twinlock_protocol::escape::visible(path.as_bytes());
+            engine.note(vec![audit::Event::CrossSiteRefused { path, from: address.to_string() }]).await;
+        }
         return Problem::from(DenyReason::CrossSite).into_response();
     }
     next.run(request).await
@@ -144,6 +147,10 @@ fn signed_in(site: &Site, headers: &HeaderMap) -> Result<SignedIn, Problem> {
     Ok(site.approvers.signed_in(&cookie)?)
 }
 
+async fn enrolment_is_over() -> Problem {
+    DenyReason::InviteInvalid.into()
+}
+
 async fn not_found() -> Problem {
     DenyReason::NotFound.into()
 }
@@ -190,7 +197,7 @@ async fn sign_in_finish(
 ) -> Result<Response, Problem> {
     let FinishBody { sign_in, credential_id, assertion, device_signature } = parse(&body)?;
     let finish = SignInFinish { sign_in, credential_id, assertion, device_signature };
-    let (cookie, session) = site.approvers.finish_sign_in(finish, &from.to_string()).await?;
+    let (cookie, session) = site.approvers.finish_sign_in(finish, from).await?;
     let (person, device) = who(&site, &session)?;
     let valid_s = session.expires_at.since(site.approvers.engine().clock.now());
     let mut response = Json(json!({ "person": person, "device": device, "valid_s": valid_s })).into_response();

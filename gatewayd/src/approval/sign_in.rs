@@ -2,6 +2,7 @@
 //! hours old; it alone approves nothing (W7). Every failure looks the same (W8).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use twinlock_protocol::digest::Domain;
@@ -119,7 +120,7 @@ impl Approvers {
     /// # Errors
     /// [`DenyReason::SignInNeeded`] for everything that does not verify; the audit log has the
     /// reason. [`DenyReason::StoreFailed`].
-    pub async fn finish_sign_in(&self, finish: SignInFinish, from: &str) -> Result<(Cookie, SignedIn), DenyReason> {
+    pub async fn finish_sign_in(&self, finish: SignInFinish, from: IpAddr) -> Result<(Cookie, SignedIn), DenyReason> {
         let now = self.engine.clock.now();
         match self.verify_sign_in(&finish, now) {
             Ok((person, device)) => {
@@ -134,7 +135,7 @@ impl Approvers {
                     person: row.person.clone(),
                     device: row.device.clone(),
                     assurance: device.assurance(),
-                    from: from.to_owned(),
+                    from: from.to_string(),
                 };
                 self.commit(Work::SignIn(row.clone()), signed_in).await?;
                 let session = session_of(&row);
@@ -143,7 +144,9 @@ impl Approvers {
             }
             Err(reason) => {
                 self.engine.metrics.refused(reason);
-                self.engine.note(vec![audit::Event::SignInRefused { reason, from: from.to_owned() }]).await;
+                if self.engine.limits.is_worth_a_row(from) {
+                    self.engine.note(vec![audit::Event::SignInRefused { reason, from: from.to_string() }]).await;
+                }
                 Err(DenyReason::SignInNeeded)
             }
         }

@@ -12,6 +12,9 @@ use twinlock_protocol::ids::{HostId, PersonId};
 use crate::audit::LimitName;
 use crate::config::LimitsConfig;
 
+/// Audit rows per minute about strangers of one address.
+const AUDITED_NOISE: u32 = 20;
+
 /// Too much of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limited {
@@ -44,6 +47,7 @@ pub struct Limits {
     requests_per_host: PerMinute<HostId>,
     calls_per_address: PerMinute<IpAddr>,
     calls_per_approver: PerMinute<PersonId>,
+    audited_noise: PerMinute<IpAddr>,
     pending_per_person: u32,
     pending: u32,
 }
@@ -57,6 +61,7 @@ impl Limits {
             requests_per_host: PerMinute::new(config.requests_per_host, LimitName::RequestsPerHost),
             calls_per_address: PerMinute::new(config.calls_per_address, LimitName::CallsPerAddress),
             calls_per_approver: PerMinute::new(config.calls_per_approver, LimitName::CallsPerApprover),
+            audited_noise: PerMinute::new(AUDITED_NOISE, LimitName::CallsPerAddress),
             pending_per_person: config.pending_per_person,
             pending: config.pending,
         }
@@ -94,6 +99,13 @@ impl Limits {
         self.calls_per_address.check(&network_of(address))
     }
 
+    /// Whether a refusal that anybody can provoke is still worth an audit row: strangers must not
+    /// fill the log (N6). What is not written is counted in the figures.
+    #[must_use]
+    pub fn is_worth_a_row(&self, address: IpAddr) -> bool {
+        self.audited_noise.check(&network_of(address)).is_ok()
+    }
+
     /// An approver claims or answers.
     ///
     /// # Errors
@@ -108,6 +120,7 @@ impl Limits {
         self.requests_per_host.0.retain_recent();
         self.calls_per_address.0.retain_recent();
         self.calls_per_approver.0.retain_recent();
+        self.audited_noise.0.retain_recent();
     }
 }
 

@@ -236,6 +236,23 @@ impl State {
         }
     }
 
+    /// After a start of the gateway every link is lost, from now on: modules have the whole grace to
+    /// come back, however long the gateway was away.
+    pub fn with_link_lost_at(mut self, now: UnixTime) -> Self {
+        match &mut self {
+            Self::Pending(Pending { case, .. })
+            | Self::AwaitingSecond(AwaitingSecond { case, .. })
+            | Self::Approved(Approved { case, .. }) => case.link = LinkState::LostAt(now),
+            Self::Issued(_)
+            | Self::Active(_)
+            | Self::Ended(_)
+            | Self::Denied(_)
+            | Self::Expired(_)
+            | Self::Withdrawn(_) => {}
+        }
+        self
+    }
+
     /// The state's name, in database, log and API.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -160,21 +160,15 @@ impl Engine {
             indexes: Mutex::default(),
         });
         for row in rows {
-            engine.take_up(row).await;
+            engine.take_up(row);
         }
         Ok(engine)
     }
 
-    async fn take_up(self: &Arc<Self>, row: RequestRow) {
+    fn take_up(&self, row: RequestRow) {
         let (id, revision) = (row.request, row.revision);
         match row.stored.revive(&self.roster) {
-            Ok(state) => {
-                self.insert(state, revision);
-                // Every link is lost at a start: modules resume, or the grace ends.
-                if let Err(reason) = self.apply(id, Event::LinkLost).await {
-                    tracing::warn!(request = %id, %reason, "a stored request could not be taken up");
-                }
-            }
+            Ok(state) => self.insert(state.with_link_lost_at(self.clock.now()), revision),
             // Left as it is: never a grant, and visible in the log and in the list of requests.
             Err(error) => tracing::error!(request = %id, %error, "a stored request is not believed"),
         }

@@ -167,15 +167,19 @@ impl Running {
 /// # Errors
 /// [`ServeError`]; nothing listens then.
 pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Running, ServeError> {
-    let warnings = config.warnings();
-    for warning in &warnings {
-        tracing::warn!("{warning}");
-    }
+    let mut warnings = config.warnings();
     let dir = config.state_dir.clone();
     let lock = lock(&dir)?;
     let sinks = Arc::new(Sinks::start(&config.audit)?);
     let store = Sqlite::open(&dir.join("gateway.db"), Some(Arc::clone(&sinks)))?;
     let roster = Arc::new(load_roster(&dir, &store, &*clock).await?);
+    let left_s = roster.expires_at.since(clock.now());
+    if left_s < twinlock_protocol::limits::ROSTER_WARN_S {
+        warnings.push(format!("the roster expires in {} days; renew it with two signatures", left_s / 86_400));
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
     if roster.qr_origin() != Some(config.origin.as_str()) {
         return Err(ServeError::Origin(config.origin));
     }
@@ -208,7 +212,7 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     let mut tasks = JoinSet::new();
     let connections = Connections::new(config.limits.connections_per_address, config.limits.connections);
     let site = approver::Site { approvers: Arc::clone(&approvers), origin: config.origin.as_str().into() };
-    let pages = approver::router(site, axum::Router::new());
+    let pages = approver::router(site);
     tasks.spawn(serve_tls(approver_listener, tls.clone(), pages, connections, stop.clone()));
     // Agents are few and known; thousands of hosts may sit behind one address.
     let agent_connections = Connections::new(config.limits.connections, config.limits.connections);

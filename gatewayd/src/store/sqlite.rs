@@ -608,3 +608,6 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
     row.get::<_, [u8; 32]>(column).map(|bytes| Digest(Fixed(bytes)))
 }
+
+#[cfg(test)]
+mod tests;

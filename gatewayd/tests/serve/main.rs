@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod attacks;
+mod faults;
 mod grants;
 mod restart;
+mod sessions;
 mod support;
 mod web;

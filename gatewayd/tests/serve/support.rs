@@ -154,7 +154,6 @@ pub struct Binary {
     pub child: std::process::Child,
     pub approver: SocketAddr,
     pub agents: SocketAddr,
-    pub monitor: SocketAddr,
 }
 
 impl Binary {
@@ -173,7 +172,7 @@ impl Binary {
             let (_, rest) = serving.split_once(&format!("{name}=")).unwrap();
             rest.split_whitespace().next().unwrap().trim_matches('"').parse().unwrap()
         };
-        let (approver, agents, monitor) = (address("approver"), address("agents"), address("monitor"));
+        let (approver, agents) = (address("approver"), address("agents"));
         let log = site.path().join("stderr.log");
         std::thread::spawn(move || {
             use std::io::Write;
@@ -182,7 +181,7 @@ impl Binary {
                 let _test_over = writeln!(log, "{line}");
             }
         });
-        Self { child, approver, agents, monitor }
+        Self { child, approver, agents }
     }
 
     /// SIGKILL.
