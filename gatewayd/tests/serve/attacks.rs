@@ -340,9 +340,8 @@ async fn bodies_and_frames_that_are_not_exactly_so_are_refused() {
     agent.ticket(waiting.id).await;
     agent.submit(&waiting).await;
     loop {
-        match agent.event(waiting.id).await {
-            ModuleEvent::Refused(refused) => break assert_eq!(refused.reason, DenyReason::RequestRepeated),
-            _ => {}
+        if let ModuleEvent::Refused(refused) = agent.event(waiting.id).await {
+            break assert_eq!(refused.reason, DenyReason::RequestRepeated);
         }
     }
 }

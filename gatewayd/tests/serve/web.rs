@@ -14,7 +14,7 @@ async fn changes_from_another_site_are_refused() {
     let mut bob = gateway.approver(&site, "bob");
     bob.sign_in().await;
     let cookie = bob.cookie.clone().unwrap();
-    let good = vec![
+    let good = [
         ("origin", site.origin.clone()),
         ("content-type", "application/json".to_owned()),
         ("x-twinlock", "1".to_owned()),
