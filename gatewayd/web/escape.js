@@ -5,15 +5,17 @@
 /** @import {Arg, Segment} from "./types.ts" */
 import { toBytes, utf8 } from "./codec.js";
 
-// Control, white space other than the space, bidirectional, invisible, combining, private and
-// unassigned use: the list of `is_plain`.
+// The list of `is_plain`: controls, format, private and unassigned characters (`\p{C}`), white space
+// other than the space, what is invisible, and combining diacritics.
 const NOT_PLAIN = new RegExp(
-  "[\\p{Cc}\\xad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u2028-\\u202f" +
-    "\\u205f-\\u206f\\u2800\\u3164\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\\u0300-\\u036f\\u0483-\\u0489" +
-    "\\u1ab0-\\u1aff\\u1dc0-\\u1dff\\u20d0-\\u20ff\\ufe20-\\ufe2f\\ue000-\\uf8ff\\u{1bca0}-\\u{1bca3}" +
-    "\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{10ffff}\\p{Cs}]|(?! )\\p{White_Space}",
+  "[\\p{C}\\u115f\\u1160\\u3164\\uffa0\\u2800\\u{1d159}\\ufffc\\u034f\\u17b4\\u17b5\\u180b-\\u180f\\ufe00-\\ufe0f" +
+    "\\u{16fe4}\\u{e0000}-\\u{e0fff}\\u0300-\\u036f\\u0483-\\u0489\\u1ab0-\\u1aff\\u1dc0-\\u1dff\\u20d0-\\u20ff" +
+    "\\ufe20-\\ufe2f]|(?! )\\p{White_Space}",
   "u",
 );
+const MARK = /\p{Grapheme_Extend}/u;
+/** Combining marks in a row that a letter of another script may carry. */
+const MOST_MARKS = 3;
 const SHORT = new Map([["\n", "\\n"], ["\r", "\\r"], ["\t", "\\t"]]);
 
 /**
@@ -62,12 +64,20 @@ export function segments(arg) {
     if (last?.kind === kind) last.text += text;
     else runs.push({ text, kind });
   };
+  let room = 0;
+  /** @param {string} c whether it stands as it is, where it stands */
+  const stands = (c) => {
+    const ok = isPlain(c) && (!MARK.test(c) || room > 0);
+    room = !ok ? 0 : MARK.test(c) ? room - 1 : /[^\0-\x7f]/u.test(c) ? MOST_MARKS : 0;
+    return ok;
+  };
   for (const c of typeof arg === "string" ? arg : characters(argBytes(arg))) {
     const short = SHORT.get(String(c));
+    const plain = stands(typeof c === "number" ? "\0" : c);
     if (typeof c === "number") push(`\\x${c.toString(16).padStart(2, "0")}`, "hidden");
     else if (c === "\\") push("\\\\", "plain");
     else if (short) push(short, "break");
-    else if (isPlain(c)) push(c, "plain");
+    else if (plain) push(c, "plain");
     else push(`\\u{${(c.codePointAt(0) ?? 0).toString(16)}}`, "hidden");
   }
   return runs;

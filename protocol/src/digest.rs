@@ -27,7 +27,7 @@ pub enum Domain {
     RosterDevice,
     /// The session key's signature that the session started.
     Start,
-    /// The reaper's record of how a session ended is bound to its grant by this digest.
+    /// Evidence's bytes → the digest that binds a certificate to them.
     Evidence,
     /// A ticket → the hash under which it is stored and which a statement names as its channel.
     Ticket,

@@ -170,9 +170,6 @@ pub struct GrantRecord {
     pub end: Option<EndNote>,
 }
 
-/// The longest GrantRecord, serialised, in bytes.
-pub const GRANT_RECORD_BYTES: usize = 4 * 1024 * 1024;
-
 impl GrantRecord {
     /// The bytes that rest on disk.
     #[must_use]
@@ -185,7 +182,7 @@ impl GrantRecord {
     /// # Errors
     /// Over-long or malformed input, or another version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let record: Self = decode("grant record", GRANT_RECORD_BYTES, bytes)?;
+        let record: Self = decode("grant record", limits::GRANT_RECORD_BYTES, bytes)?;
         if record.version != VERSION {
             return Err(DecodeError::Invalid { what: "grant record", rule: "version is 1" });
         }

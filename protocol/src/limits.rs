@@ -10,18 +10,24 @@ pub const ARGS: usize = 1024;
 pub const STATEMENT_BYTES: usize = 4 * 1024;
 /// A WebAuthn `clientDataJSON`, in bytes.
 pub const CLIENT_DATA_BYTES: usize = 4 * 1024;
-/// A WebAuthn `authenticatorData`, in bytes. Ours is exactly 37; the rest is room to say why not.
-pub const AUTHENTICATOR_DATA_BYTES: usize = 1024;
 /// A WebAuthn credential id, in bytes (WebAuthn Level 3 §4: at most 1023).
 pub const CREDENTIAL_ID_BYTES: usize = 1023;
 /// A roster, serialised, in bytes.
 pub const ROSTER_BYTES: usize = 1024 * 1024;
+/// A roster with its signatures, serialised, in bytes: base64url inside, and room for the signatures
+/// of some 500 persons.
+pub const ROSTER_ENVELOPE_BYTES: usize = 2 * ROSTER_BYTES;
+/// Entries of each short list of a roster: origins, gates, CAs, keys of one kind; logins, groups and
+/// devices of one person; groups of one host; hosts, targets and approvers of one gate.
+pub const ROSTER_LIST: usize = 256;
 /// Roster versions in one chain that a verifier walks.
 pub const ROSTER_STEPS: usize = 64;
 /// Evidence, serialised, in bytes.
 pub const EVIDENCE_BYTES: usize = 2 * 1024 * 1024;
 /// Statements in one evidence, approvals and denials together.
 pub const EVIDENCE_STATEMENTS: usize = 16;
+/// A GrantRecord, serialised, in bytes: evidence in base64url, and how it ended.
+pub const GRANT_RECORD_BYTES: usize = 4 * 1024 * 1024;
 /// An elevation certificate, DER, in bytes.
 pub const CERTIFICATE_BYTES: usize = 8 * 1024;
 /// A certificate revocation list, DER, in bytes.
@@ -39,6 +45,10 @@ pub const ID_BYTES: usize = 64;
 pub const NAME_BYTES: usize = 100;
 /// A login, user or group name of the host, in bytes (`LOGIN_NAME_MAX` is 256 on Linux).
 pub const LOGIN_BYTES: usize = 255;
+
+/// The largest integer in a signed value: the last one that every JSON reader reads exactly
+/// (RFC 8259 §6), the page's included.
+pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// The smallest number of persons whose approval grants. A roster with less does not decode.
 pub const MIN_QUORUM: u32 = 2;

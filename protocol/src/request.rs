@@ -340,15 +340,19 @@ impl ElevationRequest {
         if self.reason.as_deref().is_some_and(|reason| reason.len() > limits::REASON_BYTES) {
             return invalid("the reason has at most 400 bytes");
         }
+        let integers = [self.roster.version, self.process.start_time, self.created_at.0];
+        if integers.iter().any(|integer| *integer > limits::MAX_INTEGER) {
+            return invalid("integers are below 2^53");
+        }
         if !(limits::MIN_TTL_S..=limits::MAX_TTL_S).contains(&self.ttl_s) {
             return invalid("ttl_s is 1 to 3600");
         }
         if !(1..=limits::MAX_APPROVE_BY_S).contains(&self.approve_by_s) {
             return invalid("approve_by_s is 1 to 600");
         }
-        let boot_id_fits = self.boot_id.len() == 36
-            && self.boot_id.bytes().all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if !boot_id_fits {
+        let is_hex = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let boot_id = || self.boot_id.split('-');
+        if !boot_id().map(str::len).eq([8, 4, 4, 4, 12]) || !boot_id().all(is_hex) {
             return invalid("boot_id is a lower-case UUID");
         }
         Ok(())

@@ -5,6 +5,8 @@
 //! [`Roster`] is only a claim. [`VerifiedRoster`] is the proof token: it has one maker per way of
 //! coming to trust, and everything that decides takes it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::UnixTime;
@@ -14,7 +16,7 @@ use crate::digest::{Digest, Domain};
 use crate::ids::{CaId, CredentialId, DeviceId, GroupName, HostId, PersonId};
 use crate::limits;
 use crate::refusal::DenyReason;
-use crate::request::{Login, Requester};
+use crate::request::{Login, Requester, Target};
 use crate::signature::PublicKey;
 use crate::statement::{ROSTER_DOMAINS, RosterStatement, SignedStatement};
 use crate::webauthn::{self, Expected};
@@ -205,6 +207,13 @@ impl<T: PartialEq> Which<T> {
         Self::Any(AnyMark {})
     }
 
+    fn named(&self) -> Option<&[T]> {
+        match self {
+            Self::Any(AnyMark {}) => None,
+            Self::Of(list) => Some(list),
+        }
+    }
+
     fn holds(&self, value: &T) -> bool {
         match self {
             Self::Any(AnyMark {}) => true,
@@ -220,7 +229,8 @@ impl<T: PartialEq> Which<T> {
     }
 }
 
-/// Who may approve what, where. The first gate that covers host and target decides.
+/// Who may approve what, where. The first gate that covers host and target decides. Whoever has uid
+/// 0, or asks for a group with `-g`, is the target user `root`, by whatever name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
@@ -378,6 +388,10 @@ impl Roster {
         if self.version == 0 || (self.version == 1) != self.previous.is_none() {
             return unsound("only version 1 has no previous version");
         }
+        if self.version > limits::MAX_INTEGER || self.expires_at.0 > limits::MAX_INTEGER {
+            return unsound("integers are below 2^53");
+        }
+        self.check_sizes()?;
         let life = self.expires_at.since(self.issued_at);
         if life == 0 || life > limits::MAX_ROSTER_LIFE_S {
             return unsound("it lives at most 366 days");
@@ -402,14 +416,40 @@ impl Roster {
         }
         self.check_unique()?;
         self.check_references()?;
-        let approvers = self.persons.iter().filter(|person| self.can_approve_somewhere(person)).count();
+        let groups: BTreeSet<&GroupName> = self.rules.gates.iter().flat_map(|gate| &gate.approvers).collect();
+        let approvers = self.persons.iter().filter(|person| self.can_approve_somewhere(person, &groups)).count();
         if approvers < self.rules.quorum as usize {
             return unsound("fewer people can approve than the quorum asks for");
         }
         Ok(())
     }
 
-    /// Keys and credentials are compared as bytes, so one key under two spellings is found.
+    /// Lists that decisions walk are short, so that no roster makes a decision slow.
+    fn check_sizes(&self) -> Result<(), RosterError> {
+        let short = |length: usize| length <= limits::ROSTER_LIST;
+        let gate_fits = |gate: &Gate| {
+            short(gate.approvers.len())
+                && short(gate.hosts.named().map_or(0, <[_]>::len))
+                && short(gate.targets.named().map_or(0, <[_]>::len))
+        };
+        let person_fits =
+            |person: &Person| short(person.logins.len()) && short(person.groups.len()) && short(person.devices.len());
+        let gates = &self.rules.gates;
+        let keys = [self.audit_keys.len(), self.break_glass_keys.len()];
+        if [self.origins.len(), self.cas.len(), gates.len()].into_iter().chain(keys).all(short)
+            && gates.iter().all(gate_fits)
+            && self.persons.iter().all(person_fits)
+            && self.hosts.iter().all(|host| short(host.groups.len()))
+        {
+            Ok(())
+        } else {
+            Err(RosterError::Unsound("a short list has at most 256 entries"))
+        }
+    }
+
+    /// Keys and credentials are compared as bytes, which is sound because a point has one spelling
+    /// of 65 bytes. Names that people tell apart by eye, and logins, which some hosts look up without
+    /// regard to case, differ by more than case.
     fn check_unique(&self) -> Result<(), RosterError> {
         let devices = || self.persons.iter().flat_map(|person| &person.devices);
         let keys = devices()
@@ -419,14 +459,28 @@ impl Roster {
             .chain(self.hosts.iter().map(|host| &host.agent_key))
             .chain(&self.audit_keys)
             .chain(&self.break_glass_keys);
+        if !keys.clone().all(|key| key.0.starts_with(&[4])) {
+            return Err(RosterError::Unsound("a key is an uncompressed point"));
+        }
+        // One person may have a login in several spellings.
+        let logins: BTreeSet<(String, &PersonId)> = self
+            .persons
+            .iter()
+            .flat_map(|person| person.logins.iter().map(|login| (login.to_lowercase(), &person.id)))
+            .collect();
         let checks = [
             (all_distinct(self.persons.iter().map(|person| &person.id)), "a person id appears twice"),
-            (all_distinct(self.persons.iter().flat_map(|person| &person.logins)), "a login maps to two persons"),
+            (
+                all_distinct(self.persons.iter().map(|person| person.name.to_lowercase())),
+                "a person's name appears twice",
+            ),
+            (all_distinct(self.persons.iter().flat_map(|person| &person.logins)), "a login appears twice"),
+            (all_distinct(logins.iter().map(|(login, _)| login)), "a login maps to two persons"),
             (all_distinct(devices().map(|device| &device.id)), "a device id appears twice"),
             (all_distinct(devices().map(|device| &device.credential_id)), "a credential appears twice"),
             (all_distinct(keys), "a key appears twice"),
             (all_distinct(self.hosts.iter().map(|host| &host.id)), "a host id appears twice"),
-            (all_distinct(self.hosts.iter().map(|host| &host.name)), "a host name appears twice"),
+            (all_distinct(self.hosts.iter().map(|host| host.name.to_ascii_lowercase())), "a host name appears twice"),
             (all_distinct(self.cas.iter().map(|ca| &ca.id)), "a CA id appears twice"),
             (all_distinct(self.uids.iter().map(|entry| (&entry.host, entry.uid))), "a uid maps to two persons"),
         ];
@@ -435,18 +489,19 @@ impl Roster {
 
     fn check_references(&self) -> Result<(), RosterError> {
         let unsound = |rule| Err(RosterError::Unsound(rule));
+        let is_human = |person: &&Person| matches!(person.kind, PersonKind::Human(_));
+        let humans: BTreeSet<&PersonId> = self.persons.iter().filter(is_human).map(|person| &person.id).collect();
         for person in &self.persons {
             if !plain_text(&person.name) || person.name.len() > limits::NAME_BYTES {
                 return unsound("a person's name is 1 to 100 bytes of plain text");
             }
-            if person.logins.iter().any(|login| login.is_empty() || login.len() > limits::LOGIN_BYTES) {
-                return unsound("a login has 1 to 255 bytes");
+            if !person.logins.iter().all(|login| login_fits(login)) {
+                return unsound("a login is 1 to 255 bytes of plain text");
             }
-            if let PersonKind::Service(ServiceOwner { owner }) = &person.kind {
-                let owner_is_human = self.person(owner).is_some_and(|owner| matches!(owner.kind, PersonKind::Human(_)));
-                if !owner_is_human || !person.devices.is_empty() {
-                    return unsound("a service has a human owner and no devices");
-                }
+            if let PersonKind::Service(ServiceOwner { owner }) = &person.kind
+                && (!humans.contains(owner) || !person.devices.is_empty())
+            {
+                return unsound("a service has a human owner and no devices");
             }
             if person.devices.iter().any(|device| !plain_text(&device.label) || device.label.len() > limits::NAME_BYTES)
             {
@@ -467,17 +522,23 @@ impl Roster {
         if !self.hosts.iter().all(host_name_fits) {
             return unsound("a host name is 1 to 100 printable ASCII characters");
         }
-        let known = |entry: &UidEntry| self.host(&entry.host).is_some() && self.person(&entry.person).is_some();
+        let targets = self.rules.gates.iter().filter_map(|gate| gate.targets.named()).flatten();
+        if !targets.into_iter().all(|target| login_fits(target)) {
+            return unsound("a target is 1 to 255 bytes of plain text");
+        }
+        let persons: BTreeSet<&PersonId> = self.persons.iter().map(|person| &person.id).collect();
+        let hosts: BTreeSet<&HostId> = self.hosts.iter().map(|host| &host.id).collect();
+        let known = |entry: &UidEntry| hosts.contains(&entry.host) && persons.contains(&entry.person);
         if !self.uids.iter().all(known) {
             return unsound("a uid entry names a host and a person of the roster");
         }
         Ok(())
     }
 
-    fn can_approve_somewhere(&self, person: &Person) -> bool {
+    fn can_approve_somewhere(&self, person: &Person, groups: &BTreeSet<&GroupName>) -> bool {
         person.standing == Standing::Active
             && person.devices.iter().any(|device| device.assurance() >= self.rules.floor)
-            && self.rules.gates.iter().any(|gate| gate.approvers.iter().any(|group| person.groups.contains(group)))
+            && person.groups.iter().any(|group| groups.contains(group))
     }
 
     /// The person with this id.
@@ -555,9 +616,12 @@ impl Roster {
 
     /// The gate that decides about this host and target: the first that covers both.
     #[must_use]
-    pub fn gate(&self, host: &Host, target_user: &str) -> Option<&Gate> {
-        let target = target_user.to_owned();
-        self.rules.gates.iter().find(|gate| gate.hosts.holds_one_of(&host.groups) && gate.targets.holds(&target))
+    pub fn gate(&self, host: &Host, target: &Target) -> Option<&Gate> {
+        // uid 0 under another name is root, and so, as good as, is somebody with the group disk or
+        // shadow: neither finds a laxer gate than root does.
+        let is_root = target.uid == 0 || target.group.is_some();
+        let user = if is_root { "root".to_owned() } else { target.user.clone() };
+        self.rules.gates.iter().find(|gate| gate.hosts.holds_one_of(&host.groups) && gate.targets.holds(&user))
     }
 
     /// Everybody who may approve behind this gate, but for `excluded`.
@@ -600,8 +664,7 @@ impl RosterEnvelope {
     /// # Errors
     /// Over-long or malformed input.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        // Bytes are base64url inside, and signatures follow: twice the roster's limit holds both.
-        crate::codec::decode("roster envelope", 2 * limits::ROSTER_BYTES, bytes)
+        crate::codec::decode("roster envelope", limits::ROSTER_ENVELOPE_BYTES, bytes)
     }
 }
 
@@ -622,6 +685,10 @@ impl VerifiedRoster {
         let roster = Roster::from_bytes(&envelope.bytes.0)?;
         if roster.version != 1 || envelope.version != roster.version {
             return Err(RosterError::Version(roster.version.max(envelope.version)));
+        }
+        // One signature each: nobody makes a verifier check more than it must.
+        if envelope.signatures.len() > roster.persons.len() {
+            return Err(RosterError::Unsound("there are more signatures than persons"));
         }
         let mut signers = Vec::new();
         for signed in &envelope.signatures {
@@ -695,9 +762,13 @@ fn all_distinct<T: Ord>(values: impl Iterator<Item = T>) -> bool {
     values.len() == count
 }
 
-/// One line that shows as it is.
+/// One line that shows as it is, without spaces at its ends.
 fn plain_text(text: &str) -> bool {
-    !text.trim().is_empty() && text.chars().all(crate::escape::is_plain)
+    !text.is_empty() && text.trim() == text && crate::escape::shows_as_it_is(text)
+}
+
+fn login_fits(login: &str) -> bool {
+    plain_text(login) && login.len() <= limits::LOGIN_BYTES
 }
 
 fn rp_id_fits(rp_id: &str) -> bool {

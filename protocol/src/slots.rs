@@ -26,7 +26,7 @@ pub const HEADER_BYTES: usize = 92;
 /// The header without its checksum.
 const SUMMED_BYTES: usize = 60;
 /// The longest payload: a roster envelope.
-pub const PAYLOAD_BYTES: usize = 2 * limits::ROSTER_BYTES;
+pub const PAYLOAD_BYTES: usize = limits::ROSTER_ENVELOPE_BYTES;
 /// The size to which a roster slot is preallocated.
 pub const ROSTER_SLOT_BYTES: u64 = (HEADER_BYTES + PAYLOAD_BYTES) as u64;
 /// The size to which a revocation list slot is preallocated: one block.

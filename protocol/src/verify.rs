@@ -57,21 +57,29 @@ impl VerifiedRequest {
         &self.excluded
     }
 
+    /// Who asks, where and as whom was looked up in one roster; nothing about this request may be
+    /// decided under another.
+    fn check_roster(&self, roster: &VerifiedRoster) -> Result<(), DenyReason> {
+        let own = RosterRef { version: roster.roster().version, digest: roster.digest() };
+        if self.request.roster == own { Ok(()) } else { Err(DenyReason::RosterMismatch) }
+    }
+
     /// The request's host, in the roster that verified it.
     ///
     /// # Errors
-    /// [`DenyReason::HostUnknown`] when `roster` is another one.
+    /// [`DenyReason::RosterMismatch`] when `roster` is another one.
     pub fn host<'a>(&self, roster: &'a VerifiedRoster) -> Result<&'a Host, DenyReason> {
+        self.check_roster(roster)?;
         roster.roster().host(&self.request.host).ok_or(DenyReason::HostUnknown)
     }
 
     /// The gate that decides about it.
     ///
     /// # Errors
-    /// [`DenyReason::NoGate`], [`DenyReason::HostUnknown`].
+    /// [`DenyReason::NoGate`], [`DenyReason::RosterMismatch`].
     pub fn gate<'a>(&self, roster: &'a VerifiedRoster) -> Result<&'a Gate, DenyReason> {
         let host = self.host(roster)?;
-        roster.roster().gate(host, &self.request.target.user).ok_or(DenyReason::NoGate)
+        roster.roster().gate(host, &self.request.target).ok_or(DenyReason::NoGate)
     }
 
     /// Everybody who may approve it now.
@@ -101,6 +109,9 @@ pub fn verify_request(
     }
     if request.roster != (RosterRef { version: roster.roster().version, digest: roster.digest() }) {
         return Err(DenyReason::RosterMismatch);
+    }
+    if request.approve_by_s > roster.roster().rules.max_approve_by_s {
+        return Err(DenyReason::RequestMalformed);
     }
     let id = ElevationRequest::id_of(&signed.request.0);
     let host = roster.roster().host(&request.host).ok_or(DenyReason::HostUnknown)?;
@@ -226,8 +237,8 @@ pub enum VerifiedAnswer {
     Denial(VerifiedDenial),
 }
 
-/// Verifies one person's statement about this request: strict decoding, the request's own digest,
-/// a credential of the roster that belongs to the named person and device, standing, exclusion,
+/// Verifies one person's statement about this request: the request's own roster, strict decoding,
+/// the request's own digest, a credential of the roster that belongs to the named person and device, standing, exclusion,
 /// eligibility, the assurance floor, the assertion in full and the device signature.
 ///
 /// # Errors
@@ -237,6 +248,7 @@ pub fn verify_statement(
     request: &VerifiedRequest,
     signed: &SignedStatement,
 ) -> Result<VerifiedAnswer, DenyReason> {
+    request.check_roster(roster)?;
     let statement = ApprovalStatement::from_bytes(&signed.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
     if statement.request_digest != request.id {
         return Err(DenyReason::EvidenceOtherRequest);
@@ -313,13 +325,15 @@ impl TwoPersonApproval {
     ///
     /// # Errors
     /// [`DenyReason::SamePerson`], [`DenyReason::SameDevice`], [`DenyReason::SameClientClass`],
-    /// [`DenyReason::ApproverIsRequester`], [`DenyReason::EvidenceOtherRequest`].
+    /// [`DenyReason::ApproverIsRequester`], [`DenyReason::EvidenceOtherRequest`],
+    /// [`DenyReason::RosterMismatch`].
     pub fn new(
         roster: &VerifiedRoster,
         request: &VerifiedRequest,
         first: VerifiedApproval,
         second: VerifiedApproval,
     ) -> Result<Self, DenyReason> {
+        request.check_roster(roster)?;
         let (one, two) = (&first.signer, &second.signer);
         if one.request != request.id || two.request != request.id {
             return Err(DenyReason::EvidenceOtherRequest);
@@ -380,6 +394,7 @@ pub fn verify_evidence(
     now: UnixTime,
 ) -> Result<TwoPersonApproval, DenyReason> {
     pin.check_time(now)?;
+    request.check_roster(pin)?;
     let evidence = Evidence::from_bytes(evidence).map_err(|_| DenyReason::EvidenceMalformed)?;
     if evidence.request_digest != request.id {
         return Err(DenyReason::EvidenceOtherRequest);
@@ -403,7 +418,7 @@ pub fn verify_evidence(
     }
 }
 
-/// Verifies that the session key of this request signed this start.
+/// Verifies that the session key of this request signed this start, for its grant, boot and target.
 ///
 /// # Errors
 /// [`DenyReason::EvidenceMalformed`], [`DenyReason::EvidenceOtherRequest`],
@@ -414,7 +429,10 @@ pub fn verify_start(
     start: &SignedStart,
 ) -> Result<StartStatement, DenyReason> {
     let statement = StartStatement::from_bytes(&start.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
-    if statement.grant != id.grant() || statement.boot_id != request.boot_id {
+    if statement.grant != id.grant()
+        || statement.boot_id != request.boot_id
+        || statement.target_user != request.target.user
+    {
         return Err(DenyReason::EvidenceOtherRequest);
     }
     if !signature::verify(&request.session_key, &Domain::Start.message(&start.statement.0), &start.signature) {

@@ -78,10 +78,14 @@ pub fn verify_assertion(
     challenge: &Digest,
     assertion: &Assertion,
 ) -> Result<(), DenyReason> {
-    // Steps 9–10: client data is UTF-8 JSON.
+    // Steps 9–10: client data is UTF-8 JSON, and an object; the decoder would read an array of the
+    // same values too.
+    let json = &assertion.client_data_json.0;
+    if !json.starts_with(b"{") {
+        return Err(DenyReason::AssertionMalformed);
+    }
     let client_data: ClientData =
-        codec::decode("clientDataJSON", limits::CLIENT_DATA_BYTES, &assertion.client_data_json.0)
-            .map_err(|_| DenyReason::AssertionMalformed)?;
+        codec::decode("clientDataJSON", limits::CLIENT_DATA_BYTES, json).map_err(|_| DenyReason::AssertionMalformed)?;
     // Step 11.
     if client_data.kind != "webauthn.get" {
         return Err(DenyReason::AssertionType);
@@ -121,7 +125,7 @@ pub fn verify_assertion(
     // Steps 21–22: authenticatorData ‖ SHA-256(clientDataJSON). Step 23, the counter, is a signal
     // for the gateway's audit; passkeys keep it at zero.
     let mut message = data.clone();
-    message.extend_from_slice(Digest::plain(&assertion.client_data_json.0).as_bytes());
+    message.extend_from_slice(Digest::plain(json).as_bytes());
     if signature::verify_der(&device.credential_key, &message, &assertion.signature.0) {
         Ok(())
     } else {

@@ -216,19 +216,29 @@ fn request_vectors_give_their_digests_or_are_refused() {
         shell.stdin = StdinKind::Piped;
         let mut raw = base();
         raw.argv = vec!["sudo".into(), "rm".into(), Arg(b"\xff\xfe".to_vec()), "a b\n\u{202e}".into()];
-        let mut cases: Vec<RequestCase> =
-            [("a command", plain.clone()), ("a shell, input piped", shell), ("argument that is not UTF-8", raw)]
-                .into_iter()
-                .map(|(what, request)| {
-                    let bytes = request.to_bytes();
-                    RequestCase {
-                        what: what.into(),
-                        request_id: Some(ElevationRequest::id_of(&bytes)),
-                        command: request.command().iter().map(|arg| escape::argument(&arg.0)).collect(),
-                        bytes: Bytes(bytes),
-                    }
-                })
-                .collect();
+        let mut odd = base();
+        odd.argv = vec![
+            "sudo".into(),
+            "\u{0}\u{1b}\u{7f}\u{80}\u{2028}\u{2029}\u{ffff}\u{10ffff}\u{8}\u{c}/<>\u{d7ff}".into(),
+        ];
+        odd.process.start_time = twinlock_protocol::limits::MAX_INTEGER;
+        let mut cases: Vec<RequestCase> = [
+            ("a command", plain.clone()),
+            ("a shell, input piped", shell),
+            ("argument that is not UTF-8", raw),
+            ("every kind of escape, and the largest integer", odd),
+        ]
+        .into_iter()
+        .map(|(what, request)| {
+            let bytes = request.to_bytes();
+            RequestCase {
+                what: what.into(),
+                request_id: Some(ElevationRequest::id_of(&bytes)),
+                command: request.command().iter().map(|arg| escape::argument(&arg.0)).collect(),
+                bytes: Bytes(bytes),
+            }
+        })
+        .collect();
         let text = String::from_utf8(plain.to_bytes()).unwrap();
         for (what, bytes) in [
             ("a field twice", text.replacen("\"version\":1", "\"version\":1,\"version\":1", 1)),
@@ -236,6 +246,19 @@ fn request_vectors_give_their_digests_or_are_refused() {
             ("white space", text.replacen(':', ": ", 1)),
             ("bytes after the value", format!("{text}\n")),
             ("another version", text.replacen("\"version\":1", "\"version\":2", 1)),
+            (
+                "an integer that JavaScript cannot hold",
+                text.replacen("\"start_time\":123456", "\"start_time\":9007199254740993", 1),
+            ),
+            (
+                "an integer one above 2^53 - 1",
+                text.replacen("\"start_time\":123456", "\"start_time\":9007199254740992", 1),
+            ),
+            ("a fraction", text.replacen("\"ttl_s\":900", "\"ttl_s\":900.0", 1)),
+            ("half a surrogate pair", text.replacen("nginx", "\\ud800", 1)),
+            ("an escape that is not needed", text.replacen("nginx", "\\u006eginx", 1)),
+            ("an escape in capitals", text.replacen("nginx", "\\u001B", 1)),
+            ("a field left out", text.replacen("\"tty\":\"/dev/pts/0\",", "", 1)),
         ] {
             cases.push(RequestCase {
                 what: what.into(),
@@ -246,7 +269,7 @@ fn request_vectors_give_their_digests_or_are_refused() {
         }
         cases
     });
-    assert!(cases.len() >= 8);
+    assert!(cases.len() >= 16);
     for case in cases {
         match (ElevationRequest::from_bytes(&case.bytes.0), case.request_id) {
             (Ok(request), Some(id)) => {
@@ -263,7 +286,7 @@ fn request_vectors_give_their_digests_or_are_refused() {
 #[test]
 fn escape_vectors_are_made_visible_alike() {
     let cases: Vec<EscapeCase> = vector("escape.json", || {
-        let texts: [&[u8]; 12] = [
+        let texts: [&[u8]; 20] = [
             b"nginx",
             b"",
             b"a b",
@@ -276,6 +299,14 @@ fn escape_vectors_are_made_visible_alike() {
             "e\u{301}".as_bytes(),
             "Grüße 日本 👍".as_bytes(),
             b"\xff\xfe ok \xc3",
+            "กู้ที่ सर्वर أُعِيدُ".as_bytes(),
+            "ก\u{e49}\u{e49}\u{e49}\u{e49}\u{e49}x".as_bytes(),
+            "a\u{e49} \u{e49}\\\u{e49}\n\u{e49}".as_bytes(),
+            b"\xe0\xb8\x81\xff\xe0\xb9\x89",
+            "\u{a0}\u{378}\u{fff9}\u{fffc}\u{ffff}".as_bytes(),
+            "tag\u{e0041}\u{e0100}\u{1d159}\u{16fe4}".as_bytes(),
+            "\u{115f}\u{3164}\u{2800}\u{3000}\u{2061}".as_bytes(),
+            "back\\u{202e} \"quoted\\\"".as_bytes(),
         ];
         texts
             .into_iter()
@@ -286,6 +317,7 @@ fn escape_vectors_are_made_visible_alike() {
             })
             .collect()
     });
+    assert_eq!(cases.len(), 20);
     for case in cases {
         assert_eq!(escape::visible(&case.bytes.0), case.visible);
         assert_eq!(escape::argument(&case.bytes.0), case.argument);
