@@ -51,7 +51,7 @@ fn refused_with(template: impl FnOnce(&mut ElevationTemplate)) -> DenyReason {
     world.check(&world.ca.elevation(&changed).unwrap()).unwrap_err()
 }
 
-/// Catalogue: C1 (control: an_honest_certificate_is_accepted)
+/// Catalogue: C1, V3 (control: an_honest_certificate_is_accepted)
 #[test]
 fn a_certificate_for_another_key_host_grant_target_or_requester_is_refused() {
     let other_key = SigningKey::generate().unwrap().0.public();

@@ -35,6 +35,15 @@ fn an_honest_crl_is_accepted_and_says_which_certificates_are_revoked() {
     assert_eq!(certificate.check_revocation(&revoked), Err(CertificateRevoked));
 }
 
+/// Catalogue: C4 (control: an_honest_crl_is_accepted_and_says_which_certificates_are_revoked)
+#[test]
+fn the_list_of_another_ca_says_nothing_about_a_certificate() {
+    let (world, other) = (World::new(), World::new());
+    let certificate = world.check(&world.certificate()).unwrap();
+    let theirs = check_at(&other, &crl(&other, 1, &[]), NOW, 0).unwrap();
+    assert_eq!(certificate.check_revocation(&theirs), Err(CrlInvalid));
+}
+
 #[test]
 fn a_long_crl_is_read() {
     let world = World::new();

@@ -141,6 +141,19 @@ fn every_field_of_a_request_is_under_both_signatures() {
     assert!(verify_request(&scene.roster, &honest, NOW).is_ok());
     type Edit = (&'static str, fn(&mut ElevationRequest));
     let edits: &[Edit] = &[
+        ("roster", |r| r.roster.digest.0.0[0] ^= 1),
+        ("host", |r| r.host = twinlock_protocol::ids::HostId::new("web02").unwrap()),
+        ("kind", |r| r.kind = RequestKind::Ahead),
+        ("scope", |r| r.scope = Scope::Session),
+        ("shell", |r| r.view.shell = Some("/bin/sh".into())),
+        ("editor", |r| r.view.editor = Some("vi".into())),
+        ("chdir", |r| r.view.chdir = Some("/".into())),
+        ("chroot", |r| r.view.chroot = Some("/".into())),
+        ("assignments", |r| r.view.assignments.push("A=b".into())),
+        ("preserve env", |r| r.view.preserve_env = true),
+        ("background", |r| r.view.background = true),
+        ("parent", |r| r.process.parent += 1),
+        ("code's hash", |r| r.terminal_code.hash.0.0[0] ^= 1),
         ("boot id", |r| r.boot_id = r.boot_id.replace('6', "7")),
         ("service", |r| r.service = "su".into()),
         ("login", |r| r.requester.login = None),
@@ -171,6 +184,32 @@ fn every_field_of_a_request_is_under_both_signatures() {
         let mut edited = request.clone();
         edit(&mut edited);
         let forged = SignedRequest { request: Bytes(edited.to_bytes()), ..honest.clone() };
+        let refused = verify_request(&scene.roster, &forged, NOW).unwrap_err();
+        // What is looked up before the signatures has its own name.
+        let expected = match *what {
+            "roster" => DenyReason::RosterMismatch,
+            "host" => DenyReason::HostUnknown,
+            "kind" | "scope" => DenyReason::KindUnsupported,
+            _ => DenyReason::RequestSignature,
+        };
+        assert_eq!(refused, expected, "{what}");
+    }
+    // Each signature counts by itself, for its own purpose.
+    for (what, forged) in [
+        (
+            "another session key's",
+            SignedRequest {
+                session_signature: scene.fixture.sign_request(&request, &scene.fixture.request().1).session_signature,
+                ..honest.clone()
+            },
+        ),
+        ("the host's twice", SignedRequest { session_signature: honest.host_signature, ..honest.clone() }),
+        ("the session's twice", SignedRequest { host_signature: honest.session_signature, ..honest.clone() }),
+        (
+            "another request's",
+            SignedRequest { host_signature: scene.request.signed().host_signature, ..honest.clone() },
+        ),
+    ] {
         assert_eq!(verify_request(&scene.roster, &forged, NOW), Err(DenyReason::RequestSignature), "{what}");
     }
     // Another session key signs for itself, but the host never signed it.
@@ -192,6 +231,43 @@ fn one_person_with_two_devices_is_refused() {
     let tablet = scene.fixture.phones[3].answer(&scene.roster, scene.request.id(), Decision::Approve);
     assert!(scene.judge(vec![tablet.clone(), scene.yes("carol")]).is_ok(), "control: the tablet counts as bob");
     assert_eq!(scene.judge(vec![scene.yes("bob"), tablet]), Err(DenyReason::SamePerson));
+}
+
+/// Catalogue: A3, A4 (control: inline)
+#[test]
+fn logins_names_and_hosts_that_differ_only_by_case_never_enter_a_roster() {
+    type Edit = (&'static str, fn(&mut Fixture));
+    let refused: &[Edit] = &[
+        ("two persons, one login by case", |f| f.roster.persons[1].logins.push("ALICE".into())),
+        ("one login twice", |f| f.roster.persons[1].logins.push("bob".into())),
+        ("two persons, one name by case", |f| f.roster.persons[2].name = "Bob".into()),
+        ("a login with an invisible character", |f| f.roster.persons[1].logins.push("alice\u{200b}".into())),
+        ("a login with a space behind it", |f| f.roster.persons[1].logins.push("alice ".into())),
+        ("a name with a space before it", |f| f.roster.persons[1].name = " carol".into()),
+        ("a name with a mark too many", |f| f.roster.persons[1].name = format!("ก{}", "\u{e49}".repeat(4))),
+        ("a target with an invisible character", |f| {
+            f.roster.rules.gates[0].targets = Which::Of(vec!["root\u{2060}".into()]);
+        }),
+        ("two hosts, one name by case", |f| {
+            let mut host = f.roster.hosts[0].clone();
+            host.id = twinlock_protocol::ids::HostId::new("web02").unwrap();
+            host.name = "WEB01".into();
+            host.host_key = Phone::new("x", "x").device.credential_key;
+            host.agent_key = Phone::new("x", "x").device.credential_key;
+            f.roster.hosts.push(host);
+        }),
+        ("a compressed point", |f| f.roster.persons[1].devices[0].credential_key.0[0] = 2),
+        ("a hybrid point", |f| f.roster.hosts[0].host_key.0[0] = 6),
+    ];
+    for (what, edit) in refused {
+        let mut fixture = Fixture::new(b"a CA", NOW);
+        edit(&mut fixture);
+        assert!(matches!(fixture.roster.check(), Err(RosterError::Unsound(_))), "{what}");
+    }
+    let mut fixture = Fixture::new(b"a CA", NOW);
+    fixture.roster.persons[1].logins.extend(["Bob".into(), "CORP\\bob".into()]);
+    fixture.roster.persons[2].name = "สมชาย ใจดี".into();
+    assert_eq!(fixture.roster.check(), Ok(()), "one person's login in two spellings, a Thai name");
 }
 
 /// Catalogue: A4 (control: two_persons_are_granted)
@@ -292,6 +368,11 @@ fn unknown_and_forbidden_requesters_are_refused() {
     assert_eq!(ask(|r| r.kind = RequestKind::Ahead, |_| {}), Err(DenyReason::KindUnsupported));
     assert_eq!(ask(|r| r.scope = Scope::Session, |_| {}), Err(DenyReason::KindUnsupported));
     assert_eq!(ask(|r| r.roster.version = 2, |_| {}), Err(DenyReason::RosterMismatch));
+    assert_eq!(ask(|r| r.approve_by_s = 300, |f| f.roster.rules.max_approve_by_s = 300), Ok(()), "control");
+    assert_eq!(
+        ask(|r| r.approve_by_s = 301, |f| f.roster.rules.max_approve_by_s = 300),
+        Err(DenyReason::RequestMalformed)
+    );
     assert_eq!(
         ask(|r| r.host = twinlock_protocol::ids::HostId::new("db01").unwrap(), |_| {}),
         Err(DenyReason::HostUnknown)
@@ -354,10 +435,52 @@ fn every_webauthn_field_is_checked() {
         (|f| f.extra = vec![0xa0], DenyReason::AssertionMalformed),
         (|f| f.challenge.push('='), DenyReason::AssertionChallenge),
         (|f| f.challenge = Digest::plain(b"other").0.to_text(), DenyReason::AssertionChallenge),
+        (|f| f.kind.push_str("\",\"type\":\"webauthn.get"), DenyReason::AssertionMalformed),
+        (|f| f.flags |= 0x02, DenyReason::AssertionMalformed),
+        (|f| f.flags |= 0x20, DenyReason::AssertionMalformed),
         (|f| f.origin.push_str("\",\"origin\":\"https://tl.example.org"), DenyReason::AssertionMalformed),
     ];
     for (number, (edit, reason)) in edits.iter().enumerate() {
         assert_eq!(scene.judge_assertion(edit), Err(*reason), "case {number}");
+    }
+}
+
+/// Catalogue: A9 (control: two_persons_are_granted)
+#[test]
+fn another_algorithm_or_encoding_of_a_signature_is_refused() {
+    let scene = scene();
+    let bob = scene.yes("bob");
+    let with = |signature: Vec<u8>| {
+        let mut signed = bob.clone();
+        signed.assertion.signature = Bytes(signature);
+        scene.judge(vec![signed, scene.yes("carol")]).map(|_| ())
+    };
+    let der = &bob.assertion.signature.0;
+    assert_eq!(with(der.clone()), Ok(()), "control");
+    // r and s as WebCrypto writes them: the same numbers, not ES256's DER.
+    let (r_length, mut fixed) = (usize::from(der[3]), Vec::new());
+    for number in [&der[4..4 + r_length], &der[6 + r_length..]] {
+        let significant = &number[number.len().saturating_sub(32)..];
+        fixed.extend(std::iter::repeat_n(0, 32 - significant.len()));
+        fixed.extend_from_slice(significant);
+    }
+    assert_eq!(fixed.len(), 64);
+    for signature in [fixed, vec![], vec![0; 64], vec![0x30, 6, 2, 1, 0, 2, 1, 0], [der.as_slice(), &[0]].concat()] {
+        assert_eq!(with(signature), Err(DenyReason::AssertionSignature));
+    }
+}
+
+#[test]
+fn client_data_that_is_no_object_is_refused() {
+    let scene = scene();
+    let honest = scene.yes("bob");
+    let challenge = APPROVAL_DOMAINS.challenge(&honest.statement.0);
+    let array = format!(r#"["webauthn.get","{}","https://tl.example.org",false,null]"#, challenge.0.to_text());
+    for json in [array, " {}".into(), "null".into(), String::new()] {
+        let mut signed = honest.clone();
+        signed.assertion.client_data_json = Bytes(json.into_bytes());
+        // Before the signature is looked at, which here is over other client data.
+        assert_eq!(scene.judge(vec![signed, scene.yes("carol")]), Err(DenyReason::AssertionMalformed));
     }
 }
 
@@ -486,6 +609,58 @@ fn people_outside_the_gate_and_suspended_people_do_not_count() {
     assert!(suspended.judge(vec![suspended.yes("bob"), suspended.yes("carol")]).is_ok(), "control");
 }
 
+/// root by another name, or by a group, meets root's own gate: here only dave's group stands there.
+#[test]
+fn root_by_another_name_or_by_a_group_finds_no_laxer_gate() {
+    let scene = scene_with(|fixture| {
+        let group = |name: &str| vec![GroupName::new(name).unwrap()];
+        let gate = |targets, name: &str| Gate { hosts: Which::any(), targets, approvers: group(name) };
+        for person in &mut fixture.roster.persons[2..] {
+            person.groups.extend(group("seniors"));
+        }
+        fixture.roster.rules.gates =
+            vec![gate(Which::Of(vec!["root".into()]), "seniors"), gate(Which::any(), "approvers")];
+    });
+    let judge = |user: &str, uid: u32, group: Option<&str>, approvers: [&str; 2]| {
+        let (mut request, key) = scene.fixture.request();
+        request.target = twinlock_protocol::request::Target { user: user.into(), uid, group: group.map(Into::into) };
+        let request = verify_request(&scene.roster, &scene.fixture.sign_request(&request, &key), NOW).unwrap();
+        let answer = |person: &&str| scene.fixture.phone(person).answer(&scene.roster, request.id(), Decision::Approve);
+        let bytes = evidence(request.id(), approvers.iter().map(answer).collect()).to_bytes();
+        verify_evidence(&scene.roster, &request, &bytes, NOW).map(|_| ())
+    };
+    assert_eq!(judge("www-data", 33, None, ["bob", "carol"]), Ok(()), "control: the lax gate");
+    for (user, uid, group) in [("root", 0, None), ("toor", 0, None), ("alice", 1001, Some("disk"))] {
+        let refused = judge(user, uid, group, ["bob", "carol"]);
+        assert_eq!(refused, Err(DenyReason::ApproverNotEligible), "{user} {group:?}");
+        assert_eq!(judge(user, uid, group, ["dave", "carol"]), Ok(()), "control: {user} {group:?}");
+    }
+}
+
+/// Who may approve was looked up in one roster; nothing is decided under another.
+#[test]
+fn a_request_is_judged_only_under_the_roster_that_verified_it() {
+    let scene = scene();
+    // The same people, devices and host.
+    let mut other = scene.fixture.roster.clone();
+    other.rules.max_ttl_s = 60;
+    let signatures = scene.fixture.phones.iter().map(|phone| phone.sign_roster(&other)).collect();
+    let envelope = RosterEnvelope::new(&other, signatures);
+    let other = VerifiedRoster::genesis(&envelope, &envelope.digest).unwrap();
+    let statements = || vec![scene.yes("bob"), scene.yes("carol")];
+    let bytes = evidence(scene.request.id(), statements()).to_bytes();
+    assert!(verify_evidence(&scene.roster, &scene.request, &bytes, NOW).is_ok(), "control");
+    assert_eq!(verify_evidence(&other, &scene.request, &bytes, NOW), Err(DenyReason::RosterMismatch));
+    let approval = |signed: &SignedStatement| match verify_statement(&scene.roster, &scene.request, signed) {
+        Ok(VerifiedAnswer::Approval(approval)) => approval,
+        other => panic!("{other:?}"),
+    };
+    let [one, two] = [approval(&scene.yes("bob")), approval(&scene.yes("carol"))];
+    let joined = TwoPersonApproval::new(&other, &scene.request, one, two);
+    assert_eq!(joined, Err(DenyReason::RosterMismatch));
+    assert_eq!(verify_statement(&other, &scene.request, &scene.yes("bob")), Err(DenyReason::RosterMismatch));
+}
+
 #[test]
 fn distinct_client_classes_are_enforced_when_the_roster_says_so() {
     let scene = scene_with(|fixture| {
@@ -557,6 +732,9 @@ fn a_sealed_roster_verifies_against_its_pin_only() {
     let mut foreign = honest.clone();
     foreign.signatures[0] = Phone::new("bob", "bob-phone").sign_roster(&fixture.roster);
     assert!(matches!(VerifiedRoster::genesis(&foreign, &honest.digest), Err(RosterError::Signature(_))));
+    let mut flooded = honest.clone();
+    flooded.signatures = vec![honest.signatures[0].clone(); 5];
+    assert!(matches!(VerifiedRoster::genesis(&flooded, &honest.digest), Err(RosterError::Unsound(_))));
 }
 
 /// Catalogue: I4 (control: two_persons_are_granted)
@@ -594,6 +772,34 @@ fn an_unsound_roster_does_not_decode() {
         ("no gate", |f| f.roster.rules.gates.clear()),
         ("no CA", |f| f.roster.cas.clear()),
         ("version 2", |f| f.roster.version = 2),
+        ("a moment that not every reader reads", |f| {
+            f.roster.expires_at = UnixTime(1 << 53);
+            f.roster.issued_at = UnixTime((1 << 53) - 1);
+        }),
+        ("too many groups", |f| f.roster.persons[0].groups = vec![GroupName::new("a").unwrap(); 257]),
+        ("too many targets", |f| f.roster.rules.gates[0].targets = Which::Of(vec!["root".into(); 257])),
+        ("too many approver groups", |f| {
+            let group = f.roster.rules.gates[0].approvers[0].clone();
+            f.roster.rules.gates[0].approvers = vec![group; 257];
+        }),
+        ("too many gates", |f| f.roster.rules.gates = vec![f.roster.rules.gates[0].clone(); 257]),
+        ("a service owned by a service", |f| {
+            let service = |id: &str, owner: &str| twinlock_protocol::roster::Person {
+                kind: PersonKind::Service(ServiceOwner { owner: PersonId::new(owner).unwrap() }),
+                ..person(id, &[], Vec::new())
+            };
+            f.roster.persons.extend([service("one", "two"), service("two", "alice")]);
+        }),
+        ("a service with a device", |f| {
+            f.roster.persons[1].kind = PersonKind::Service(ServiceOwner { owner: PersonId::new("alice").unwrap() });
+        }),
+        ("a uid of nobody", |f| {
+            f.roster.uids.push(UidEntry {
+                host: twinlock_protocol::ids::HostId::new("web01").unwrap(),
+                uid: 1,
+                person: PersonId::new("mallory").unwrap(),
+            });
+        }),
         ("host key is agent key", |f| f.roster.hosts[0].agent_key = f.roster.hosts[0].host_key),
     ];
     for (what, edit) in edits {
@@ -624,6 +830,10 @@ fn requests_out_of_bounds_are_refused() {
         ("too long a life", |r| r.ttl_s = 3601),
         ("too long a wait", |r| r.approve_by_s = 601),
         ("boot id", |r| r.boot_id = "x".repeat(36)),
+        ("boot id of another form", |r| r.boot_id = "-".repeat(36)),
+        ("an integer that not every reader reads", |r| r.process.start_time = 1 << 53),
+        ("a moment that not every reader reads", |r| r.created_at = UnixTime(u64::MAX)),
+        ("a roster version that not every reader reads", |r| r.roster.version = 1 << 53),
     ];
     for (what, edit) in edits {
         let mut edited = request.clone();
@@ -650,6 +860,10 @@ fn a_start_is_the_session_keys_word_for_this_grant_in_this_boot() {
     assert_eq!(verify_start(other.request(), other.id(), &signed), Err(DenyReason::EvidenceOtherRequest));
     let forged = start(request.request(), request.id(), &other_key, 1000);
     assert_eq!(verify_start(request.request(), request.id(), &forged), Err(DenyReason::RequestSignature));
+    let mut elsewhere = request.request().clone();
+    elsewhere.target.user = "www-data".into();
+    let forged = start(&elsewhere, request.id(), &key, 1000);
+    assert_eq!(verify_start(request.request(), request.id(), &forged), Err(DenyReason::EvidenceOtherRequest));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use twinlock_protocol::ids::CertSerial;
+use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::{DenyReason, UnixTime, limits};
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer as _;
@@ -18,6 +19,8 @@ use crate::profile::{self, oid};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct CheckedCrl {
+    /// The key of the CA that signed it.
+    issuer: PublicKey,
     number: u64,
     this_update: UnixTime,
     next_update: UnixTime,
@@ -25,6 +28,10 @@ pub struct CheckedCrl {
 }
 
 impl CheckedCrl {
+    pub(super) fn issuer(&self) -> PublicKey {
+        self.issuer
+    }
+
     /// Its number; the caller keeps the highest.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -97,7 +104,7 @@ fn read(
         return None;
     }
     let revoked = tbs.revoked_certificates.iter().map(entry).collect::<Option<_>>()?;
-    Some(CheckedCrl { number, this_update, next_update, revoked })
+    Some(CheckedCrl { issuer: authority.key, number, this_update, next_update, revoked })
 }
 
 /// Our CA lists only serials of its own making, without critical entry extensions: anything else

@@ -47,6 +47,8 @@ pub struct Expected<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct CheckedCertificate {
+    /// The key of the CA that signed it.
+    issuer: PublicKey,
     serial: CertSerial,
     not_before: UnixTime,
     not_after: UnixTime,
@@ -71,11 +73,14 @@ impl CheckedCertificate {
         self.not_after
     }
 
-    /// Whether `crl` does not list it.
+    /// Whether `crl` is by this certificate's own CA and does not list it.
     ///
     /// # Errors
-    /// [`DenyReason::CertificateRevoked`].
+    /// [`DenyReason::CrlInvalid`] for another CA's list, [`DenyReason::CertificateRevoked`].
     pub fn check_revocation(&self, crl: &CheckedCrl) -> Result<(), DenyReason> {
+        if self.issuer != crl.issuer() {
+            return Err(DenyReason::CrlInvalid);
+        }
         if crl.contains(&self.serial) { Err(DenyReason::CertificateRevoked) } else { Ok(()) }
     }
 }
@@ -100,7 +105,7 @@ pub fn elevation(certificate: &[u8], ca: &[u8], expected: &Expected<'_>) -> Resu
     check_binding(tbs, expected)?;
     let (not_before, not_after) = window(tbs)?;
     check_window(not_before, not_after, expected)?;
-    Ok(CheckedCertificate { serial, not_before, not_after })
+    Ok(CheckedCertificate { issuer: authority.key, serial, not_before, not_after })
 }
 
 /// A CA certificate of the roster, checked.
