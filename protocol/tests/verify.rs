@@ -4,14 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use twinlock_protocol::digest::Digest;
-use twinlock_protocol::evidence::SignedRequest;
+use twinlock_protocol::evidence::{Evidence, SignedRequest};
 use twinlock_protocol::ids::{DeviceId, GroupName, PersonId, TerminalCode, Ticket};
 use twinlock_protocol::request::{ElevationRequest, Login, RequestKind, Scope};
 use twinlock_protocol::roster::{
     Assurance, Gate, PersonKind, RosterEnvelope, RosterError, ServiceOwner, Standing, UidEntry, VerifiedRoster, Which,
 };
 use twinlock_protocol::softphone::{AssertionForm, Fixture, Phone, evidence, person, start};
-use twinlock_protocol::statement::{APPROVAL_DOMAINS, ApprovalStatement, Decision, ROSTER_DOMAINS, SignedStatement};
+use twinlock_protocol::statement::{
+    APPROVAL_DOMAINS, ApprovalStatement, Decision, ROSTER_DOMAINS, RosterStatement, SignedStatement,
+};
 use twinlock_protocol::verify::{
     TwoPersonApproval, VerifiedAnswer, VerifiedApproval, VerifiedRequest, verify_evidence, verify_request,
     verify_start, verify_statement,
@@ -732,9 +734,71 @@ fn a_sealed_roster_verifies_against_its_pin_only() {
     let mut foreign = honest.clone();
     foreign.signatures[0] = Phone::new("bob", "bob-phone").sign_roster(&fixture.roster);
     assert!(matches!(VerifiedRoster::genesis(&foreign, &honest.digest), Err(RosterError::Signature(_))));
+    let relabelled = RosterEnvelope { version: 2, ..honest.clone() };
+    assert_eq!(VerifiedRoster::genesis(&relabelled, &honest.digest), Err(RosterError::Version(2)));
+    // bob's true keys, over something else than this roster or in another's name.
+    let bob = fixture.phone("bob");
+    type Edit = (&'static str, fn(&mut RosterStatement));
+    let edits: &[Edit] = &[
+        ("another roster", |s| s.roster_digest = Digest::plain(b"another")),
+        ("another version", |s| s.roster_version = 2),
+        ("another person", |s| s.person = PersonId::new("carol").unwrap()),
+        ("another device", |s| s.device_id = DeviceId::new("carol-phone").unwrap()),
+        ("nothing", |_| {}),
+    ];
+    for (what, edit) in edits {
+        let mut statement = RosterStatement::from_bytes(&honest.signatures[0].statement.0).unwrap();
+        edit(&mut statement);
+        let mut envelope = honest.clone();
+        envelope.signatures[0] = bob.sign(&fixture.roster, ROSTER_DOMAINS, &statement.to_bytes());
+        let verified = VerifiedRoster::genesis(&envelope, &honest.digest);
+        match *what {
+            "nothing" => assert!(verified.is_ok(), "control"),
+            _ => assert!(matches!(verified, Err(RosterError::Signature(_))), "{what}: {verified:?}"),
+        }
+    }
     let mut flooded = honest.clone();
     flooded.signatures = vec![honest.signatures[0].clone(); 5];
     assert!(matches!(VerifiedRoster::genesis(&flooded, &honest.digest), Err(RosterError::Unsound(_))));
+}
+
+/// Catalogue: A1, V1 (control: two_persons_are_granted)
+#[test]
+fn evidence_of_another_shape_is_refused() {
+    let scene = scene();
+    let judge = |edit: fn(&mut Evidence, &Scene)| {
+        let mut given = evidence(scene.request.id(), vec![scene.yes("bob"), scene.yes("carol")]);
+        edit(&mut given, &scene);
+        verify_evidence(&scene.roster, &scene.request, &given.to_bytes(), NOW).map(|_| ())
+    };
+    assert_eq!(judge(|_, _| {}), Ok(()), "control");
+    // Good approvals of this request, handed over as those of another.
+    assert_eq!(judge(|e, _| e.request_digest.0 = Digest::plain(b"another")), Err(DenyReason::EvidenceOtherRequest));
+    assert_eq!(judge(|e, _| e.version = 2), Err(DenyReason::EvidenceMalformed));
+    assert_eq!(judge(|e, s| e.statements.push(s.yes("dave"))), Err(DenyReason::EvidenceMalformed), "three");
+    let count = |n: usize| Evidence::from_bytes(&evidence(scene.request.id(), vec![scene.yes("bob"); n]).to_bytes());
+    assert!(count(16).is_ok() && count(17).is_err(), "the limit is told before any is verified");
+    let roster = judge(|e, s| e.rosters.push(s.fixture.seal().0));
+    assert_eq!(roster, Err(DenyReason::RosterMismatch), "rosters above version 1 do not exist");
+}
+
+/// Catalogue: A18 (control: two_persons_are_granted)
+#[test]
+fn statements_out_of_bounds_are_refused() {
+    let scene = scene();
+    let refused = |edit: fn(&mut ApprovalStatement)| scene.judge_edited(edit).map(|_| ()).unwrap_err();
+    assert_eq!(refused(|s| s.scope = Scope::Session), DenyReason::KindUnsupported);
+    assert_eq!(refused(|s| s.ttl_s = 0), DenyReason::EvidenceMalformed);
+    assert_eq!(refused(|s| s.version = 2), DenyReason::EvidenceMalformed);
+    assert_eq!(refused(|s| s.deny_reason = Some("why not".into())), DenyReason::EvidenceMalformed);
+    let denied = |reason: usize| {
+        scene.judge_edited(|s| {
+            s.decision = Decision::Deny;
+            s.deny_reason = Some("x".repeat(reason));
+        })
+    };
+    assert_eq!(denied(400), Err(DenyReason::DenialPresent), "control");
+    assert_eq!(denied(401), Err(DenyReason::EvidenceMalformed));
 }
 
 /// Catalogue: I4 (control: two_persons_are_granted)
@@ -772,6 +836,20 @@ fn an_unsound_roster_does_not_decode() {
         ("no gate", |f| f.roster.rules.gates.clear()),
         ("no CA", |f| f.roster.cas.clear()),
         ("version 2", |f| f.roster.version = 2),
+        ("two devices, one id", |f| {
+            f.roster.persons[2].devices[0].id = f.roster.persons[1].devices[0].id.clone();
+        }),
+        ("a device key for break-glass", |f| {
+            f.roster.break_glass_keys.extend(f.roster.persons[1].devices[0].device_key);
+        }),
+        ("a host key for audit", |f| f.roster.audit_keys.push(f.roster.hosts[0].host_key)),
+        ("two CAs, one id", |f| f.roster.cas.push(f.roster.cas[0].clone())),
+        ("one uid, two persons", |f| {
+            for id in ["alice", "bob"] {
+                let host = f.roster.hosts[0].id.clone();
+                f.roster.uids.push(UidEntry { host, uid: 7, person: PersonId::new(id).unwrap() });
+            }
+        }),
         ("a moment that not every reader reads", |f| {
             f.roster.expires_at = UnixTime(1 << 53);
             f.roster.issued_at = UnixTime((1 << 53) - 1);
