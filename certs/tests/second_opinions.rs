@@ -112,6 +112,7 @@ fn webpki_accepts_a_certificate_for_our_usage_only_and_until_it_is_revoked() {
 
 /// Where pkilint is: `TWINLOCK_PKILINT` (a directory of programs), or the virtual environment that
 /// `make deps` makes in the target directory. Missing is a failure under `CI=true`.
+#[allow(clippy::print_stderr)] // a skipped test says so
 fn pkilint() -> Option<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"), PathBuf::from);
