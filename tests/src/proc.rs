@@ -31,24 +31,7 @@ pub struct Launch {
     dir: Option<PathBuf>,
     env: Vec<(OsString, OsString)>,
     terminal: bool,
-    sockets: Vec<(PathBuf, u32)>,
 }
-
-/// Makes sockets and passes them on as systemd does (sd_listen_fds(3)): descriptors from 3 on.
-const LISTEN: &str = r#"
-$^F = 99;
-my @kept;
-for (1 .. shift) {
-    my ($path, $mode) = (shift, oct shift);
-    unlink $path;
-    socket(my $socket, AF_UNIX, SOCK_STREAM, 0) or die "socket: $!";
-    bind($socket, sockaddr_un($path)) && listen($socket, 128) && chmod($mode, $path) or die "$path: $!";
-    fileno($socket) == 3 + @kept or die "descriptor 3 was taken";
-    push @kept, $socket;
-}
-@ENV{"LISTEN_FDS", "LISTEN_PID"} = (scalar @kept, $$);
-exec {$ARGV[0]} @ARGV or die "$ARGV[0]: $!";
-"#;
 
 impl Launch {
     /// A person with an ordinary login environment, in the home directory.
@@ -71,15 +54,8 @@ impl Launch {
     }
 
     fn bare(user: &str) -> Launch {
-        let none = Launch {
-            user: user.to_owned(),
-            caps: None,
-            cgroup: None,
-            dir: None,
-            env: Vec::new(),
-            terminal: false,
-            sockets: Vec::new(),
-        };
+        let none =
+            Launch { user: user.to_owned(), caps: None, cgroup: None, dir: None, env: Vec::new(), terminal: false };
         none.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8")
     }
 
@@ -108,13 +84,6 @@ impl Launch {
         self
     }
 
-    /// Passes a listening Unix socket, made by root with this mode, as a `.socket` unit does. Several
-    /// keep their order.
-    pub fn socket(mut self, path: impl AsRef<Path>, mode: u32) -> Launch {
-        self.sockets.push((path.as_ref().to_owned(), mode));
-        self
-    }
-
     /// Standard input becomes the controlling terminal.
     pub(crate) fn with_terminal(mut self) -> Launch {
         self.terminal = true;
@@ -140,14 +109,6 @@ impl Launch {
             add("echo 0 > \"$1/cgroup.procs\" && shift && exec \"$@\"");
             add("sh");
             add(dir.to_str().expect("a cgroup path is UTF-8"));
-        }
-        if !self.sockets.is_empty() {
-            ["perl", "-MSocket", "-e", LISTEN].into_iter().for_each(&mut add);
-            add(&self.sockets.len().to_string());
-            for (path, mode) in &self.sockets {
-                add(path.to_str().expect("a socket's path is UTF-8"));
-                add(&format!("{mode:o}"));
-            }
         }
         add("setsid");
         if self.terminal {

@@ -140,11 +140,10 @@ impl<'b> World<'b> {
         Launch::service("twinlock-gateway", &[]).cgroup(cgroup)
     }
 
-    /// How the agent runs: its user, no capability, its socket made by root: nobody else can write
-    /// where the module looks for it.
+    /// How the agent runs: its user, no capability.
     pub fn agent(&self) -> Launch {
         let cgroup = self.bed.cgroup("system.slice/twinlock-agent.service");
-        Launch::service("twinlock-agent", &[]).cgroup(cgroup).socket(AGENT_SOCK, 0o600)
+        Launch::service("twinlock-agent", &[]).cgroup(cgroup)
     }
 
     /// How the reaper runs: its user, CAP_KILL, a cgroup subtree that it owns. The daemon
@@ -160,7 +159,7 @@ impl<'b> World<'b> {
                 std::os::unix::fs::chown(&path, Some(uid), Some(uid)).expect("delegation");
             }
         }
-        launch.cgroup(main).socket(REAPER_SOCK, 0o666).socket(USER_SOCK, 0o666)
+        launch.cgroup(main)
     }
 
     /// A directory with this owner (user and group of one name) and mode.
