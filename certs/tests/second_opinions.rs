@@ -82,6 +82,7 @@ fn openssl_accepts_a_certificate_until_the_crl_lists_it() {
     assert!(text(&revoked).contains("error 23"), "{}", text(&revoked));
 }
 
+/// Catalogue: C2 (control: inline)
 #[test]
 fn webpki_accepts_a_certificate_for_our_usage_only_and_until_it_is_revoked() {
     let world = World::new();
@@ -105,7 +106,7 @@ fn webpki_accepts_a_certificate_for_our_usage_only_and_until_it_is_revoked() {
     let empty = crl_with(&world, 1, &[]);
     assert_eq!(judge(ours(), &empty), Ok(()));
     assert_eq!(judge(ours(), &crl_with(&world, 2, &[world.template().serial])), Err(Error::CertRevoked));
-    // Catalogue: C2 — nobody's TLS stack takes it for a client's or a server's.
+    // Nobody's TLS stack takes it for a client's or a server's.
     assert!(matches!(judge(KeyUsage::client_auth(), &empty), Err(Error::RequiredEkuNotFoundContext(_))));
     assert!(matches!(judge(KeyUsage::server_auth(), &empty), Err(Error::RequiredEkuNotFoundContext(_))));
 }
