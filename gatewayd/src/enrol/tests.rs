@@ -435,3 +435,109 @@ fn the_plan_warns_of_approvers_who_could_never_be_elevated() {
     three.participants.push(participant("dave", Role::Approver));
     assert!(!three.advice().join("\n").contains("fewer than three approvers"));
 }
+
+/// An authenticator's maker: a root, and an attestation certificate under it (WebAuthn §8.2.1).
+struct Maker {
+    root: Vec<u8>,
+    leaf: Vec<u8>,
+    key: rcgen::KeyPair,
+}
+
+impl Maker {
+    fn new(name: &str, aaguid: [u8; 16]) -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair};
+        let root_key = KeyPair::generate().unwrap();
+        let mut root = CertificateParams::default();
+        root.distinguished_name.push(DnType::CommonName, name);
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        root.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+        let root_certificate = root.self_signed(&root_key).unwrap();
+        let issuer = Issuer::new(root, root_key);
+        let key = KeyPair::generate().unwrap();
+        let mut leaf = CertificateParams::default();
+        leaf.distinguished_name.push(DnType::CountryName, "SE");
+        leaf.distinguished_name.push(DnType::OrganizationName, "A maker");
+        leaf.distinguished_name.push(DnType::OrganizationalUnitName, "Authenticator Attestation");
+        leaf.distinguished_name.push(DnType::CommonName, "A maker's key");
+        leaf.is_ca = IsCa::ExplicitNoCa;
+        leaf.use_authority_key_identifier_extension = true;
+        // id-fido-gen-ce-aaguid: an OCTET STRING of the AAGUID.
+        let content = [&[4, 16], aaguid.as_slice()].concat();
+        let id = [1, 3, 6, 1, 4, 1, 45724, 1, 1, 4];
+        leaf.custom_extensions.push(CustomExtension::from_oid_content(&id, content));
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        Self { root: root_certificate.pem().into_bytes(), leaf: leaf.der().to_vec(), key }
+    }
+
+    /// A packed attestation (WebAuthn §8.2) for this authenticator data, signed over `signed`.
+    fn attest(&self, data: &[u8], signed: &[u8], client_data_json: &[u8]) -> Vec<u8> {
+        use serde_cbor_2::Value;
+        let mut message = signed.to_vec();
+        message.extend_from_slice(twinlock_protocol::Digest::plain(client_data_json).as_bytes());
+        let signature = rcgen::SigningKey::sign(&self.key, &message).unwrap();
+        let text = |text: &str| Value::Text(text.to_owned());
+        let statement = Value::Map(
+            [
+                (text("alg"), Value::Integer(-7)),
+                (text("sig"), Value::Bytes(signature)),
+                (text("x5c"), Value::Array(vec![Value::Bytes(self.leaf.clone())])),
+            ]
+            .into(),
+        );
+        let object = [
+            (text("fmt"), text("packed")),
+            (text("attStmt"), statement),
+            (text("authData"), Value::Bytes(data.to_vec())),
+        ];
+        serde_cbor_2::to_vec(&Value::Map(object.into())).unwrap()
+    }
+}
+
+/// Enrols a device-bound phone that this maker attests, where these roots are configured.
+fn enrol_attested(maker: &Maker, roots: &[Vec<u8>], floor: Assurance, spoil: bool) -> Result<Assurance, DenyReason> {
+    let mut room = Room::of(Plan { floor, ..plan() }, roots);
+    let (attempt, challenge) = room.open(0);
+    let mut phone = Phone::new("bob", "bob-1");
+    phone.device.backup_eligible = false;
+    phone.device.aaguid = twinlock_protocol::Fixed([0x5a; 16]);
+    let (data, client_data_json) = phone.registration(&phone.honest_registration(RP_ID, ORIGIN, &challenge));
+    let signed = if spoil { [data.as_slice(), &[0]].concat() } else { data.clone() };
+    let attestation_object = maker.attest(&data, &signed, &client_data_json);
+    let given = Registration {
+        credential_id: phone.device.credential_id.0.clone(),
+        attestation_object: Bytes(attestation_object),
+        client_data_json: Bytes(client_data_json),
+    };
+    let key = device_key(&phone, &challenge);
+    room.ceremony.enrol(&attempt, &given, Some(&key), "key", NOW).map(|(_, device)| device.assurance)
+}
+
+/// Catalogue: E4 (control: inline)
+#[test]
+fn only_a_chain_to_a_configured_root_counts_as_attested() {
+    let (maker, other) = (Maker::new("one", [0x5a; 16]), Maker::new("another", [0x5a; 16]));
+    let with = |roots: &[&Maker], floor| {
+        let roots: Vec<Vec<u8>> = roots.iter().map(|maker| maker.root.clone()).collect();
+        enrol_attested(&maker, &roots, floor, false)
+    };
+    assert_eq!(with(&[&maker], Assurance::A), Ok(Assurance::A));
+    assert_eq!(with(&[&other, &maker], Assurance::A), Ok(Assurance::A));
+    assert_eq!(with(&[&other], Assurance::B), Ok(Assurance::B), "a chain to nowhere is no attestation");
+    assert_eq!(with(&[&other], Assurance::A), Err(DenyReason::EnrolmentRefused));
+    assert_eq!(with(&[], Assurance::B), Ok(Assurance::B), "nothing is configured");
+    assert_eq!(with(&[], Assurance::A), Err(DenyReason::EnrolmentRefused));
+    // An attestation that lies is worse than none.
+    let spoilt = enrol_attested(&maker, std::slice::from_ref(&maker.root), Assurance::C, true);
+    assert_eq!(spoilt, Err(DenyReason::EnrolmentRefused));
+    let another_model = Maker::new("one", [0x11; 16]);
+    let roots = [another_model.root.clone()];
+    assert_eq!(enrol_attested(&another_model, &roots, Assurance::C, false), Err(DenyReason::EnrolmentRefused));
+}
+
+#[test]
+fn attestation_roots_that_are_no_certificates_are_refused_at_once() {
+    for pem in [&b""[..], b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"no pem"] {
+        assert!(Registrar::new(RP_ID, ORIGIN, &[pem.to_vec()]).is_err());
+    }
+    assert!(Registrar::new(RP_ID, ORIGIN, &[Maker::new("one", [0; 16]).root]).is_ok());
+}
