@@ -10,6 +10,6 @@ pub mod passkey;
 pub mod seal;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use http::{Progress, Room, router};

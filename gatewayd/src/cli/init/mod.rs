@@ -357,6 +357,32 @@ mod tests {
         }
     }
 
+    /// Two people enrol before the command looks: both events tell of a full list.
+    #[test]
+    fn a_list_that_is_full_when_the_first_event_arrives_closes_once() {
+        use crate::enrol::ceremony::{DeviceInfo, PersonInfo};
+        use twinlock_protocol::ids::{DeviceId, PersonId};
+
+        let (progress, mut events) = mpsc::unbounded_channel();
+        for name in ["bob", "carol"] {
+            let person = PersonInfo { id: PersonId::new(name).unwrap(), name: name.to_owned() };
+            let device =
+                DeviceInfo { id: DeviceId::new(name).unwrap(), label: "phone".to_owned(), assurance: Assurance::C };
+            progress.send(Progress::Enrolled(person, device)).unwrap();
+        }
+        progress.send(Progress::Sealed).unwrap();
+        let room = Room {
+            ceremony: Mutex::new(crate::enrol::tests::enrolled_by_all()),
+            clock: Arc::new(SystemClock),
+            progress,
+            sealer: Box::new(|_| Ok(())),
+            origin: crate::enrol::tests::ORIGIN.to_owned(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let outcome = runtime.block_on(follow(&room, &mut events, &Report::new(true), true));
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
+
     #[test]
     fn the_gateways_port_is_checked_early() {
         assert!(check_gateway("gw.example.org:8444").is_ok() && check_gateway("[::1]:8444").is_ok());
