@@ -58,15 +58,17 @@ pub struct Screen {
     head: Vec<String>,
     /// Lines of the block as it stands on the terminal.
     drawn: usize,
-    /// Of what was printed, without cursor movement.
+    /// What stands there.
     printed: Scene,
+    /// The last address that was printed, without cursor movement.
+    address: Option<String>,
 }
 
 impl Screen {
     /// An empty screen with this head, which [`Screen::draw`] prints first.
     #[must_use]
     pub fn new(look: Look, head: Vec<String>) -> Self {
-        Self { look, head, drawn: 0, printed: Scene::default() }
+        Self { look, head, drawn: 0, printed: Scene::default(), address: None }
     }
 
     /// Draws the whole block, in place of the one before.
@@ -79,6 +81,7 @@ impl Screen {
         if !self.look.moves {
             lines.extend(self.news(scene, size));
             self.printed = scene.clone();
+            self.address = scene.address.clone().or(self.address.take());
             if !lines.is_empty() {
                 conversation.tell(&lines.join("\n"));
             }
@@ -147,18 +150,18 @@ impl Screen {
         best.or_else(|| pictures.iter().rev().find(|picture| fits(picture, rows))).cloned()
     }
 
-    /// What a terminal without cursor movement has not seen yet.
+    /// What a terminal without cursor movement has not seen yet. Code and status stand below the
+    /// first address, and are not repeated.
     fn news(&self, scene: &Scene, size: Size) -> Vec<String> {
         let old = &self.printed;
         let mut lines = Vec::new();
         lines.extend(scene.note.as_ref().filter(|_| scene.note != old.note).map(|line| self.cut(line, size)));
-        // An address that is cut is of no use: here nothing is redrawn, so it may wrap.
-        lines.extend(scene.address.clone().filter(|_| scene.address != old.address));
-        if scene.code != old.code {
-            lines.push(self.cut(&scene.code, size));
-        }
-        if old.status.is_empty() {
-            lines.push(self.cut(&scene.status, size));
+        if scene.address.is_some() && scene.address != self.address {
+            // An address that is cut is of no use: here nothing is redrawn, so it may wrap.
+            lines.extend(scene.address.clone());
+            if self.address.is_none() {
+                lines.extend([self.cut(&scene.code, size), self.cut(&scene.status, size)]);
+            }
         }
         lines
     }

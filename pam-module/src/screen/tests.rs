@@ -257,7 +257,7 @@ fn a_dumb_terminal_gets_each_news_once_and_no_escape_sequence() {
     assert!(vt.messages.iter().all(|message| message.chars().all(|c| c == '\n' || (' '..='~').contains(&c))));
     let mut expected = head();
     let lines =
-        ["code 418 302", "waiting for approver 1 of 2, 1:47 left, Ctrl-C to give up", &first, "bob approved", &second];
+        [&first, "code 418 302", "waiting for approver 1 of 2, 1:47 left, Ctrl-C to give up", "bob approved", &second];
     expected.extend(lines.map(str::to_owned));
     let seen: Vec<String> = vt.screen().into_iter().filter(|line| !line.is_empty()).collect();
     assert_eq!(seen, expected);
