@@ -180,7 +180,12 @@ async fn read(
             Err(_silent) => return "silent",
         };
         match wire::message(&frame, limits::FRAME_BYTES) {
-            Ok(message) => take(engine, host, message).await,
+            Ok(message) => {
+                while let Some(pause) = engine.limits.pause_of_host(host) {
+                    tokio::time::sleep(pause).await;
+                }
+                take(engine, host, message).await;
+            }
             Err(error) => {
                 tracing::warn!(%host, %error, "an agent breaks the wire");
                 let (address, reason) = (String::new(), DenyReason::WireMismatch);

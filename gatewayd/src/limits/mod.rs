@@ -4,6 +4,7 @@
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -14,6 +15,10 @@ use crate::config::LimitsConfig;
 
 /// Audit rows per minute about strangers of one address.
 const AUDITED_NOISE: u32 = 20;
+/// Audit rows per minute about one limit that one party reaches.
+const AUDITED_LIMITS: u32 = 2;
+/// Messages per minute of one host's agent; beyond it the gateway reads more slowly.
+const MESSAGES_OF_HOST: u32 = 6_000;
 
 /// Too much of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub struct Limits {
     calls_per_address: PerMinute<IpAddr>,
     calls_per_approver: PerMinute<PersonId>,
     audited_noise: PerMinute<IpAddr>,
+    audited_limits: PerMinute<(LimitName, String)>,
+    messages_of_host: PerMinute<HostId>,
     pending_per_person: u32,
     pending: u32,
 }
@@ -62,6 +69,8 @@ impl Limits {
             calls_per_address: PerMinute::new(config.calls_per_address, LimitName::CallsPerAddress),
             calls_per_approver: PerMinute::new(config.calls_per_approver, LimitName::CallsPerApprover),
             audited_noise: PerMinute::new(AUDITED_NOISE, LimitName::CallsPerAddress),
+            audited_limits: PerMinute::new(AUDITED_LIMITS, LimitName::CallsPerAddress),
+            messages_of_host: PerMinute::new(MESSAGES_OF_HOST, LimitName::RequestsPerHost),
             pending_per_person: config.pending_per_person,
             pending: config.pending,
         }
@@ -106,6 +115,18 @@ impl Limits {
         self.audited_noise.check(&network_of(address)).is_ok()
     }
 
+    /// Whether it is worth an audit row that this party reached this limit once more.
+    #[must_use]
+    pub fn is_limit_worth_a_row(&self, limit: LimitName, who: &str) -> bool {
+        self.audited_limits.check(&(limit, who.to_owned())).is_ok()
+    }
+
+    /// How long the gateway waits before it reads a host's next message; none below the limit.
+    #[must_use]
+    pub fn pause_of_host(&self, host: &HostId) -> Option<Duration> {
+        self.messages_of_host.0.check_key(host).err().map(|until| until.wait_time_from(DefaultClock::default().now()))
+    }
+
     /// An approver claims or answers.
     ///
     /// # Errors
@@ -121,6 +142,8 @@ impl Limits {
         self.calls_per_address.0.retain_recent();
         self.calls_per_approver.0.retain_recent();
         self.audited_noise.0.retain_recent();
+        self.audited_limits.0.retain_recent();
+        self.messages_of_host.0.retain_recent();
     }
 }
 
@@ -156,6 +179,17 @@ mod tests {
         assert!(limits.request_of_persons(&alice, 4, 4).is_ok());
         assert_eq!(limits.request_of_persons(&alice, 5, 5).unwrap_err().limit, LimitName::PendingPerPerson);
         assert_eq!(limits.request_of_persons(&alice, 0, 10_000).unwrap_err().limit, LimitName::Pending);
+    }
+
+    #[test]
+    fn a_host_that_floods_is_read_more_slowly_and_its_limit_is_told_twice_a_minute() {
+        let (limits, host) = (Limits::new(&LimitsConfig::default()), HostId::new("web01").unwrap());
+        let free = (0..MESSAGES_OF_HOST).filter(|_| limits.pause_of_host(&host).is_none()).count();
+        assert_eq!(free, MESSAGES_OF_HOST as usize);
+        assert!(limits.pause_of_host(&host).is_some());
+        let told = (0..10).filter(|_| limits.is_limit_worth_a_row(LimitName::RequestsPerHost, "web01")).count();
+        assert_eq!(told, AUDITED_LIMITS as usize);
+        assert!(limits.is_limit_worth_a_row(LimitName::RequestsPerHost, "web02"));
     }
 
     #[test]

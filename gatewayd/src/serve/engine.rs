@@ -188,9 +188,12 @@ impl Engine {
         }
     }
 
-    /// Notes that somebody reached a limit.
+    /// Notes that somebody reached a limit; counts always, writes rarely.
     pub async fn note_limit(&self, limit: LimitName, who: String) {
         self.metrics.limited(limit);
+        if !self.limits.is_limit_worth_a_row(limit, &who) {
+            return;
+        }
         self.note(vec![audit::Event::LimitReached { limit, who }]).await;
     }
 
@@ -211,6 +214,10 @@ impl Engine {
         let outcome = self.try_submit(host, id, submit).await;
         if let Err(refusal) = outcome {
             self.metrics.refused(refusal.reason);
+            if refusal.reason == DenyReason::RateLimited {
+                // Noted where the limit was reached.
+                return outcome;
+            }
             let event =
                 audit::Event::RequestRefused { host: host.clone(), request: Some(id.0), reason: refusal.reason };
             self.note(vec![event]).await;

@@ -155,3 +155,33 @@ async fn a_gateway_does_not_start_twice_nor_with_another_roster_nor_with_unknown
     std::fs::write(&site.config, text).unwrap();
     Binary::start(&site).kill();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_signal_reads_the_tls_certificate_again_and_keeps_the_old_one_when_it_is_broken() {
+    let site = Site::new();
+    let binary = Binary::start(&site);
+    let hang_up = || {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(binary.child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+    };
+    let web = site.approver(binary.approver, "bob").web;
+    assert_eq!(web.get("/", None).await.status, 200);
+    std::fs::write(site.path().join("web.crt"), "no certificate").unwrap();
+    hang_up();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(web.get("/", None).await.status, 200);
+    // A certificate of another CA, which this phone does not trust.
+    let other = Site::new();
+    for name in ["web.crt", "web.key"] {
+        std::fs::copy(other.path().join(name), site.path().join(name)).unwrap();
+    }
+    hang_up();
+    for _ in 0..100 {
+        if web.try_send(hyper::Method::GET, "/", &[], Vec::new()).await.is_none() {
+            binary.kill();
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the new certificate is not served");
+}

@@ -266,3 +266,28 @@ async fn metrics_and_health_answer_on_their_own_listener() {
         assert!(text.starts_with("HTTP/1.1 200") && text.contains(holds), "{text}");
     }
 }
+
+/// Catalogue: N4 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_cannot_hold_every_connection_and_a_silent_one_is_hung_up_on() {
+    use tokio::io::AsyncReadExt;
+    let site = Site::with(|_| {}, "[limits]\nconnections_per_address = 4\n");
+    let gateway = Gateway::start(&site).await;
+    let address = gateway.running.approver;
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let mut fifth = tokio::net::TcpStream::connect(address).await.unwrap();
+    assert_eq!(fifth.read(&mut [0; 1]).await.unwrap_or(0), 0, "the fifth is hung up on at once");
+    drop(silent);
+    let web = gateway.approver(&site, "bob").web;
+    for _ in 0..100 {
+        if web.try_send(Method::GET, "/", &[], Vec::new()).await.is_some_and(|answer| answer.status == 200) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("others are not served after the silent ones left");
+}
