@@ -346,6 +346,20 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_is_accepted_and_what_it_comments_out_is_the_default() {
+        let sample = include_str!("../../../packaging/gateway.toml");
+        let config = parse(sample).unwrap();
+        assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+        // The same with every default written out; the one key without a default gets a value.
+        let is_key = |line: &str| line.starts_with('#') && line.contains(" = ") && !line.starts_with("# ");
+        let written: Vec<&str> =
+            sample.lines().map(|line| if is_key(line) { line.trim_start_matches('#') } else { line }).collect();
+        let mut spelt_out = parse(&written.join("\n")).unwrap();
+        assert!(spelt_out.audit.json_lines.take().is_some());
+        assert_eq!(spelt_out, config);
+    }
+
+    #[test]
     fn doubtful_settings_become_warnings() {
         let config = parse(&format!("{GOOD}\n[monitor]\nlisten = \"0.0.0.0:9000\"")).unwrap();
         assert!(config.warnings().iter().any(|warning| warning.contains("not loopback")));
