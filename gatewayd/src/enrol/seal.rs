@@ -99,6 +99,8 @@ fn write_durably(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> 
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(io::ErrorKind::InvalidInput));
     };
+    // A bare file name has an empty parent, which means here.
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let temporary = dir.join(format!(".{}.new", name.to_string_lossy()));
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -120,4 +122,42 @@ fn write_durably(path: &Path, bytes: &[u8], mode: u32, owner: Option<Owner>) -> 
         let _ = fs::remove_file(&temporary);
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_with_its_mode_and_a_bare_name_means_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        replace(&path, b"one", 0o644, None).unwrap();
+        replace(&path, b"two", 0o600, None).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(replace(&dir.path().join("missing/file"), b"x", 0o600, None).is_err());
+
+        let name = PathBuf::from(format!("twinlock-test-{}", std::process::id()));
+        let written = replace(&name, b"here", 0o600, None);
+        let read = fs::read(&name);
+        let _ = fs::remove_file(&name);
+        written.unwrap();
+        assert_eq!(read.unwrap(), b"here");
+    }
+
+    /// Catalogue: G2 (control: a_file_is_replaced_whole_with_its_mode_and_a_bare_name_means_here)
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        // What cannot be replaced by a file: a directory in its place.
+        let path = dir.path().join("file");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("inside"), b"old").unwrap();
+        assert!(replace(&path, b"new", 0o600, None).is_err());
+        assert_eq!(fs::read(path.join("inside")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }
