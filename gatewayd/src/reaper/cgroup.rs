@@ -96,6 +96,22 @@ pub fn parent(configured: Option<&Path>) -> Result<PathBuf, CgroupError> {
     if kill.exists() { Ok(dir) } else { Err(CgroupError::NoKill(kill)) }
 }
 
+/// Pays ahead for the move that a module is about to make. The first move into a cgroup after a while
+/// waits for an RCU grace period (6-12 ms, cgroup_threadgroup_rwsem); another one during or shortly
+/// after it does not. This process is moved to where it is already; failure costs only the time.
+pub fn warm_up() {
+    let own = || {
+        let mounts = find_mounts(&std::fs::read_to_string("/proc/self/mountinfo").ok()?);
+        let cgroup = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        mounts.iter().find_map(|mount| own_dir(mount, &cgroup))
+    };
+    if let Some(own) = own()
+        && let Err(error) = std::fs::write(own.join("cgroup.procs"), "0")
+    {
+        tracing::debug!(%error, "no move ahead of the module's");
+    }
+}
+
 /// Climbs from `own` while the directory above belongs to us too: systemd's `DelegateSubgroup=`
 /// puts the daemon into a child of what it was delegated. Root owns everything, so it stays.
 fn delegated(top: &Path, own: &Path) -> PathBuf {

@@ -81,6 +81,10 @@ async fn one(keeper: Arc<Keeper>, stream: UnixStream, agent_uid: u32) {
         tracing::warn!(uid = peer.uid, pid = peer.pid, "a client that may say nothing was refused");
         return;
     }
+    if peer.uid == 0 {
+        // Meanwhile the registration is read and its record written.
+        tokio::task::spawn_blocking(super::cgroup::warm_up);
+    }
     if let Err(error) = first(&keeper, conn, agent_uid).await {
         tracing::warn!(
             uid = peer.uid,
