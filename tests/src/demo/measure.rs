@@ -16,7 +16,7 @@ use ring::signature::{
 };
 use serde::Serialize;
 use twinlock_certs::issue::Ca;
-use twinlock_protocol::softphone::Fixture;
+use twinlock_protocol::softphone::{Fixture, Phone};
 
 use crate::bed::{Bed, Tail};
 use crate::installation::{now, own, pin_roster, start_reaper};
@@ -183,12 +183,30 @@ impl InstantHost {
     /// Installs and starts it. Nothing else of Twinlock may run in the bed.
     #[must_use]
     pub fn start(bed: &Bed) -> Self {
+        Self::start_with(bed, |_| {})
+    }
+
+    /// The same host, but the two approvals are signed by keys that nobody enrolled: the module must
+    /// refuse every one of them.
+    #[must_use]
+    pub fn start_forging(bed: &Bed) -> Self {
+        Self::start_with(bed, |fixture| {
+            for phone in &mut fixture.phones {
+                let mut forged = Phone::new(phone.person.as_str(), phone.device.id.as_str());
+                forged.device.credential_id = phone.device.credential_id.clone();
+                *phone = forged;
+            }
+        })
+    }
+
+    fn start_with(bed: &Bed, after_sealing: impl FnOnce(&mut Fixture)) -> Self {
         let world = World::install(bed);
         let moment = now();
         let (ca, _) = Ca::generate("Twinlock bench CA", moment, 10).expect("a CA");
         let mut fixture = Fixture::new(ca.certificate(), moment);
         fixture.roster.issued_at.0 -= 60;
         let (envelope, roster) = fixture.seal();
+        after_sealing(&mut fixture);
         let put = |path: &str, bytes: &[u8]| own(bed, Path::new(path), "root", 0o600, bytes);
         put(world::HOST_KEY, &fixture.host_key_pkcs8);
         let uid = |user: &str| Launch::service(user, &[]).uid();

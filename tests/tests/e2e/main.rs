@@ -5,6 +5,7 @@ mod bed;
 mod command_line;
 mod elevation;
 mod failures;
+mod faults;
 mod hostile_caller;
 mod lifetime;
 mod misplaced;
