@@ -1,6 +1,6 @@
 //! The page in real Chromium phones, against a real gateway and a real sudo: what people see, what
 //! they can press, and what a hostile requester or site cannot make of it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
