@@ -111,6 +111,15 @@ impl Desk {
         self.tickets.iter().map(|shown| shown.hash)
     }
 
+    /// When something about this slot changes next: the lease ends, or a fresh ticket is due.
+    pub(super) fn due(&self) -> UnixTime {
+        if let Some(lease) = &self.lease {
+            return lease.until;
+        }
+        let newest = self.tickets.iter().filter(|shown| !shown.spent).map(|shown| shown.shown_at).max();
+        newest.map_or(UnixTime(0), |shown_at| shown_at.plus(limits::TICKET_ROTATE_S.into()))
+    }
+
     /// Forgets tickets past their time; gives back a lease past its time.
     pub(super) fn pass_time(&mut self, now: UnixTime) -> Option<Lease> {
         self.tickets.retain(|shown| !shown.is_over(now));

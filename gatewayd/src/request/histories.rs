@@ -29,6 +29,7 @@ struct World {
     roster: VerifiedRoster,
     now: UnixTime,
     cases: Vec<Played>,
+    steps: usize,
 }
 
 /// One request, and what an outside observer has seen of it.
@@ -54,7 +55,7 @@ impl World {
         fixture.roster.persons[0].groups.push(GroupName::new("approvers").unwrap());
         fixture.phones.push(alice);
         let (_, roster) = fixture.seal();
-        let mut world = Self { fixture, roster, now: START, cases: Vec::new() };
+        let mut world = Self { fixture, roster, now: START, cases: Vec::new(), steps: 0 };
         for _ in 0..requests {
             world.admit();
         }
@@ -137,9 +138,32 @@ impl World {
         let snapshot = Snapshot::of(&state);
         let again: Snapshot = serde_json::from_slice(&codec::encode(&snapshot)).unwrap();
         let stored = Stored { signed: case.signed.clone(), snapshot: again, statements: case.statements.clone() };
-        let revived = stored.revive(&self.roster).unwrap();
+        let revived = stored.clone().revive(&self.roster).unwrap();
         assert_eq!(Snapshot::of(&revived), snapshot);
         case.state = Some(revived);
+        // Signatures are verified anew each time: look at the clock now and then only.
+        self.steps += 1;
+        if self.steps % 5 == 0 {
+            self.check_due(stored);
+        }
+    }
+
+    /// Time alone does nothing before the moment that a state names, and something at it.
+    fn check_due(&self, stored: Stored) {
+        let tick = |at: UnixTime| {
+            let fresh = Ticket::from_random(&random());
+            let cx = Context { roster: &self.roster, now: at, fresh: &fresh, max_ttl_s: 3600 };
+            let outcome = step(stored.clone().revive(&self.roster).unwrap(), Event::Tick, cx);
+            outcome.effects.len()
+        };
+        match stored.clone().revive(&self.roster).unwrap().due() {
+            Some(due) if due > self.now => {
+                assert_eq!(tick(UnixTime(due.0 - 1)), 0, "something happened before it was due");
+                assert!(tick(due) > 0, "nothing happened when it was due");
+            }
+            Some(_) => assert!(tick(self.now) > 0, "nothing happened although it was due"),
+            None => assert_eq!(tick(self.now.plus(1_000_000)), 0, "something happened that was never due"),
+        }
     }
 
     fn claim(&mut self, at: usize, person: usize, by: ClaimBy) -> Result<Reply, DenyReason> {

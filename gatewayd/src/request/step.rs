@@ -256,6 +256,29 @@ fn pass_time(state: State, cx: Context<'_>) -> (State, Vec<Effect>) {
     }
 }
 
+impl State {
+    /// The moment at which time alone changes something next; none when it never does.
+    #[must_use]
+    pub fn due(&self) -> Option<UnixTime> {
+        let waits_until = |case: &Case| match case.link {
+            LinkState::Up => case.approve_by,
+            LinkState::LostAt(at) => case.approve_by.min(at.plus(limits::LINK_GRACE_S.into())),
+        };
+        match self {
+            Self::Pending(Pending { case, desk }) | Self::AwaitingSecond(AwaitingSecond { case, desk, .. }) => {
+                // Nothing is shown to a module that is away, but its approver's lease still ends.
+                let desk_matters = case.link == LinkState::Up || desk.lease().is_some();
+                let until = waits_until(case);
+                Some(if desk_matters { until.min(desk.due()) } else { until })
+            }
+            Self::Approved(Approved { case, .. }) => Some(waits_until(case)),
+            Self::Issued(Issued { certified, .. }) => Some(certified.not_after),
+            Self::Active(Active { certified, order: None, .. }) => Some(certified.not_after.plus(END_SLACK_S)),
+            Self::Active(_) | Self::Ended(_) | Self::Denied(_) | Self::Expired(_) | Self::Withdrawn(_) => None,
+        }
+    }
+}
+
 enum Over {
     ApproveBy,
     Link,

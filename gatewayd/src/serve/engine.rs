@@ -2,7 +2,8 @@
 //! database is the truth; what is in memory is what was committed last. A commit that fails leaves
 //! everything as it was.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -60,7 +61,9 @@ struct Held {
     state: Option<State>,
     revision: u64,
     tickets: Vec<Digest>,
-    final_since: Option<UnixTime>,
+    claims: Vec<Digest>,
+    /// When the request must be looked at next.
+    due: Option<UnixTime>,
 }
 
 /// What must not be forgotten while a request waits, found without its lock.
@@ -69,7 +72,31 @@ struct Indexes {
     tickets: HashMap<Digest, RequestId>,
     claims: HashMap<Digest, RequestId>,
     waiting: HashMap<RequestId, Vec<PersonId>>,
+    waiting_of: HashMap<PersonId, usize>,
     grants: HashMap<GrantId, RequestId>,
+    of_host: HashMap<HostId, HashSet<RequestId>>,
+    due: BTreeSet<(UnixTime, RequestId)>,
+}
+
+impl Indexes {
+    fn begin_waiting(&mut self, id: RequestId, persons: &[PersonId]) {
+        if self.waiting.insert(id, persons.to_vec()).is_none() {
+            for person in persons {
+                *self.waiting_of.entry(person.clone()).or_default() += 1;
+            }
+        }
+    }
+
+    fn end_waiting(&mut self, id: RequestId) {
+        for person in self.waiting.remove(&id).unwrap_or_default() {
+            if let Some(count) = self.waiting_of.get_mut(&person) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.waiting_of.remove(&person);
+                }
+            }
+        }
+    }
 }
 
 /// The gateway's core.
@@ -93,6 +120,7 @@ pub struct Engine {
     crl_due: Notify,
     entries: Mutex<HashMap<RequestId, Arc<Entry>>>,
     indexes: Mutex<Indexes>,
+    last_tick: AtomicU64,
 }
 
 /// What an [`Engine`] is made of.
@@ -158,6 +186,7 @@ impl Engine {
             crl_due: Notify::new(),
             entries: Mutex::default(),
             indexes: Mutex::default(),
+            last_tick: AtomicU64::new(0),
         });
         for row in rows {
             engine.take_up(row);
@@ -263,8 +292,8 @@ impl Engine {
     async fn check_waiting(&self, persons: &[PersonId]) -> Result<(), Refusal> {
         let (mine, all) = {
             let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_mine = |waiting: &&Vec<PersonId>| waiting.iter().any(|person| persons.contains(person));
-            (indexes.waiting.values().filter(is_mine).count(), indexes.waiting.len())
+            let of = |person: &PersonId| indexes.waiting_of.get(person).copied().unwrap_or(0);
+            (persons.iter().map(of).max().unwrap_or(0), indexes.waiting.len())
         };
         if let Err(limited) = self.limits.request_of_persons(persons, mine, all) {
             let who: Vec<&str> = persons.iter().map(PersonId::as_str).collect();
@@ -276,7 +305,7 @@ impl Engine {
 
     fn insert(&self, state: State, revision: u64) {
         let (id, host) = (state.case().id(), state.case().request.request().host.clone());
-        let mut held = Held { state: None, revision, tickets: Vec::new(), final_since: None };
+        let mut held = Held { state: None, revision, tickets: Vec::new(), claims: Vec::new(), due: None };
         self.index(id, &mut held, &state);
         held.state = Some(state);
         let entry = Arc::new(Entry { host, held: AsyncMutex::new(held) });
@@ -401,19 +430,33 @@ impl Engine {
         }
         held.tickets = tickets;
         indexes.grants.insert(id.grant(), id);
-        if let Some(lease) = state.desk().and_then(|desk| desk.lease()) {
-            indexes.claims.insert(lease.claim, id);
-        }
-        for given in state.given() {
-            indexes.claims.insert(given.lease.claim, id);
+        let open = state.desk().and_then(|desk| desk.lease());
+        for lease in open.into_iter().chain(state.given().iter().map(|given| &given.lease)) {
+            if indexes.claims.insert(lease.claim, id).is_none() {
+                held.claims.push(lease.claim);
+            }
         }
         if state.desk().is_some() {
-            indexes.waiting.entry(id).or_insert_with(|| state.case().request.requesters().to_vec());
+            indexes.begin_waiting(id, state.case().request.requesters());
         } else {
-            indexes.waiting.remove(&id);
+            indexes.end_waiting(id);
         }
         self.metrics.waiting(indexes.waiting.len());
-        held.final_since = state.is_final().then(|| held.final_since.unwrap_or_else(|| self.clock.now()));
+        indexes.of_host.entry(state.case().request.request().host.clone()).or_default().insert(id);
+        let due = if state.is_final() { Some(self.forget_at(state)) } else { state.due() };
+        if held.due != due {
+            if let Some(before) = held.due {
+                indexes.due.remove(&(before, id));
+            }
+            indexes.due.extend(due.map(|due| (due, id)));
+            held.due = due;
+        }
+    }
+
+    /// When a final request leaves memory: not before its host has heard what it must.
+    fn forget_at(&self, state: &State) -> UnixTime {
+        let keep = self.clock.now().plus(KEEP_S);
+        state.certified().map_or(keep, |certified| keep.max(certified.not_after.plus(KEEP_S)))
     }
 
     fn entry(&self, id: RequestId) -> Option<Arc<Entry>> {
@@ -429,12 +472,6 @@ impl Engine {
         held.state.as_ref().map(look)
     }
 
-    /// Every request in memory.
-    #[must_use]
-    pub fn ids(&self) -> Vec<RequestId> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
-    }
-
     /// Requests that wait for approvers.
     #[must_use]
     pub fn waiting(&self) -> Vec<RequestId> {
@@ -444,8 +481,8 @@ impl Engine {
     /// Requests of a host.
     #[must_use]
     pub fn of_host(&self, host: &HostId) -> Vec<RequestId> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().filter(|(_, entry)| entry.host == *host).map(|(id, _)| *id).collect()
+        let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        indexes.of_host.get(host).map(|requests| requests.iter().copied().collect()).unwrap_or_default()
     }
 
     /// Whether this request is this host's.
@@ -521,33 +558,48 @@ impl Engine {
 
     // ---- time -----------------------------------------------------------------------------------
 
-    /// Lets time pass for every request, and forgets what is long over.
+    /// Lets time pass for every request for which something is due, and forgets what is long over.
+    /// A clock that was set back makes everything due: nothing may wait for a moment that was.
     pub async fn tick(self: &Arc<Self>) {
         let now = self.clock.now();
-        for id in self.ids() {
-            let Some(entry) = self.entry(id) else { continue };
-            let (over, settled) = {
-                let held = entry.held.lock().await;
-                let settled = held.state.as_ref().is_none_or(State::is_final);
-                let heard = held.state.as_ref().is_none_or(|state| state.open_order(now).is_none());
-                (settled && heard && held.final_since.is_none_or(|since| now >= since.plus(KEEP_S)), settled)
-            };
-            if over {
-                self.forget(id);
-            } else if !settled {
+        let last = UnixTime(self.last_tick.swap(now.0, Ordering::SeqCst));
+        let due: Vec<(UnixTime, RequestId)> = {
+            let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            indexes.due.iter().take_while(|(due, _)| now < last || *due <= now).copied().collect()
+        };
+        for (due, id) in due {
+            match self.look(id, State::is_final).await {
                 // A refusal here is a failing database, already logged; the next tick tries again.
-                let _outcome = self.apply(id, Event::Tick).await;
+                Some(false) => drop(self.apply(id, Event::Tick).await),
+                Some(true) if due > now => {}
+                Some(true) | None => self.forget(id, due).await,
             }
         }
     }
 
-    fn forget(&self, id: RequestId) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    async fn forget(&self, id: RequestId, due: UnixTime) {
+        let entry = self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let held = match &entry {
+            Some(entry) => Some(entry.held.lock().await),
+            None => None,
+        };
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        indexes.tickets.retain(|_, request| *request != id);
-        indexes.claims.retain(|_, request| *request != id);
-        indexes.waiting.remove(&id);
+        indexes.due.remove(&(due, id));
         indexes.grants.remove(&id.grant());
+        indexes.end_waiting(id);
+        let (Some(entry), Some(held)) = (&entry, held) else { return };
+        if let Some(due) = held.due {
+            indexes.due.remove(&(due, id));
+        }
+        for ticket in &held.tickets {
+            indexes.tickets.remove(ticket);
+        }
+        for claim in &held.claims {
+            indexes.claims.remove(claim);
+        }
+        if let Some(requests) = indexes.of_host.get_mut(&entry.host) {
+            requests.remove(&id);
+        }
     }
 
     /// Done when a new revocation list is due: something was revoked.
