@@ -89,11 +89,18 @@ fn answer<T: Serialize>(value: &T) -> Response {
 
 /// Same page, same origin: what another site's form or script cannot send (W1, W2).
 async fn only_our_page(State(room): State<Arc<Room>>, request: Request, next: Next) -> Response {
-    if is_our_page(&room.origin, request.headers()) {
+    if is_our_host(&room.origin, &request) && is_our_page(&room.origin, request.headers()) {
         next.run(request).await
     } else {
         Problem::from(DenyReason::CrossSite).into_response()
     }
+}
+
+/// `:authority` (HTTP/2) or `Host` is the origin's: another name for this address is not us.
+fn is_our_host(origin: &str, request: &Request) -> bool {
+    let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let given = request.uri().authority().map(|authority| authority.as_str()).or_else(host);
+    given.is_some() && given == origin.strip_prefix("https://")
 }
 
 fn is_our_page(origin: &str, headers: &HeaderMap) -> bool {

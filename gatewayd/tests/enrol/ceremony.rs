@@ -115,6 +115,7 @@ fn calls_that_our_page_would_not_make_are_refused() {
     assert_eq!(with("origin", "null"), 403);
     assert_eq!(with("content-type", "text/plain"), 403);
     assert_eq!(with("sec-fetch-site", "cross-site"), 403);
+    assert_eq!(with("host", "rebound.evil.example"), 403);
     assert_eq!(with("sec-fetch-site", "same-origin"), 200);
     // Strict bodies, and none that is too long.
     let raw = |body: &str| ceremony.send("POST", "/api/v1/enrol/start", &ours, body.as_bytes()).0;

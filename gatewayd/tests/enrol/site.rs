@@ -191,7 +191,10 @@ impl Ceremony {
             let stream = connector.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap();
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
-            let mut request = Request::builder().method(method).uri(path).header("host", &self.origin[8..]);
+            let mut request = Request::builder().method(method).uri(path);
+            if !headers.iter().any(|(name, _)| *name == "host") {
+                request = request.header("host", &self.origin[8..]);
+            }
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
