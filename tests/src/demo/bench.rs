@@ -42,7 +42,7 @@ const STAMPS: &str = "/run/bench.stamps";
 /// Measures everything and prints it; panics when a floor is broken.
 pub fn run(bed: &mut Bed, rounds: Rounds) {
     let disk = on_real_disk();
-    let first = Calibration::take(&disk);
+    let first = Calibration::take(bed, &disk);
     println!("calibration, first: {first}");
 
     let module = fs::metadata(world::built_module()).expect("the module").len();
@@ -71,13 +71,15 @@ pub fn run(bed: &mut Bed, rounds: Rounds) {
         twinlock.median_ms() / permit.median_ms()
     );
     println!(
-        "  of which {:.2} ms are the stand-in agent's (two people's signatures, an issue): the module and the reaper add {:.2} ms",
+        "  of which {:.2} ms are the stand-in agent's (two people's signatures, an issue): the module and the reaper add {:.2} ms; \
+         one move between cgroups, which the kernel makes slow, is {:.2} ms here",
         added.agent.median_ms(),
-        added.module_ms()
+        added.module_ms(),
+        first.cgroup_move_ms
     );
 
     let path = approval_to_main(bed, rounds.elevations);
-    let last = Calibration::take(&disk);
+    let last = Calibration::take(bed, &disk);
     println!(
         "second approval sent → command's main, {} elevations: p50 {:.2} ms, p99 {:.2} ms (p10 {:.2})",
         path.count(),
@@ -86,10 +88,11 @@ pub fn run(bed: &mut Bed, rounds: Rounds) {
         ms(path.percentile(10))
     );
     println!(
-        "  as multiples: {:.0} P-256 verifies, {:.1} fdatasyncs, {:.1} execs of true",
+        "  as multiples: {:.0} P-256 verifies, {:.1} fdatasyncs, {:.1} execs of true, {:.1} moves between cgroups",
         path.median_ms() * 1e3 / first.p256_verify_us,
         path.median_ms() / first.fdatasync_ms,
-        path.median_ms() / first.exec_true_ms
+        path.median_ms() / first.exec_true_ms,
+        path.median_ms() / first.cgroup_move_ms
     );
     println!("calibration, last:  {last}");
     let moved = first.moved(&last);

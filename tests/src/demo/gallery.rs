@@ -56,13 +56,24 @@ impl Gallery {
     }
 }
 
-/// Rewrites a PNG with a palette of at most 256 colours and the best compression.
+/// Rewrites a PNG with the largest palette with which it is small enough.
 pub fn shrink(path: &Path) {
     let (width, height, pixels) = read(path);
-    let colours = palette(&pixels);
+    for count in [256, 128, 64, 32] {
+        write(path, (width, height), &pixels, &palette(&pixels, count));
+        let size = fs::metadata(path).expect("a picture").len();
+        if size <= LARGEST {
+            println!("{} ({size} bytes)", path.display());
+            return;
+        }
+    }
+    panic!("{}: more than {LARGEST} bytes even with 32 colours", path.display());
+}
+
+fn write(path: &Path, (width, height): (u32, u32), pixels: &[[u8; 3]], colours: &[[u8; 3]]) {
     let mut nearest: HashMap<[u8; 3], u8> = HashMap::new();
-    let indexed: Vec<u8> =
-        pixels.iter().map(|pixel| *nearest.entry(*pixel).or_insert_with(|| closest(&colours, *pixel))).collect();
+    let mut index = |pixel: &[u8; 3]| *nearest.entry(*pixel).or_insert_with(|| closest(colours, *pixel));
+    let indexed: Vec<u8> = pixels.iter().map(&mut index).collect();
     let file = File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut encoder = Encoder::new(BufWriter::new(file), width, height);
     encoder.set_color(ColorType::Indexed);
@@ -72,9 +83,6 @@ pub fn shrink(path: &Path) {
     encoder.set_filter(Filter::NoFilter);
     let mut writer = encoder.write_header().expect("a header");
     writer.write_image_data(&indexed).and_then(|()| writer.finish()).expect("the pixels");
-    let size = fs::metadata(path).expect("a picture").len();
-    assert!(size <= LARGEST, "{}: {size} bytes, more than {LARGEST}", path.display());
-    println!("{} ({size} bytes)", path.display());
 }
 
 fn read(path: &Path) -> (u32, u32, Vec<[u8; 3]>) {
@@ -90,8 +98,8 @@ fn read(path: &Path) -> (u32, u32, Vec<[u8; 3]>) {
     (info.width, info.height, pixels)
 }
 
-/// The 256 most frequent colours; the rest are shades between them, at the edges of letters.
-fn palette(pixels: &[[u8; 3]]) -> Vec<[u8; 3]> {
+/// The most frequent colours; the rest are shades between them, at the edges of letters.
+fn palette(pixels: &[[u8; 3]], count: usize) -> Vec<[u8; 3]> {
     let mut counts: HashMap<[u8; 3], usize> = HashMap::new();
     for pixel in pixels {
         *counts.entry(*pixel).or_default() += 1;
@@ -99,7 +107,7 @@ fn palette(pixels: &[[u8; 3]]) -> Vec<[u8; 3]> {
     let mut colours: Vec<_> = counts.into_iter().collect();
     // Ties are broken by the colour itself: the same picture gives the same file.
     colours.sort_by_key(|(colour, count)| (std::cmp::Reverse(*count), *colour));
-    colours.into_iter().take(256).map(|(colour, _)| colour).collect()
+    colours.into_iter().take(count).map(|(colour, _)| colour).collect()
 }
 
 fn closest(colours: &[[u8; 3]], pixel: [u8; 3]) -> u8 {

@@ -87,13 +87,22 @@ pub struct Calibration {
     pub fdatasync_ms: f64,
     /// Start and end of `/bin/true`, milliseconds, median of 100.
     pub exec_true_ms: f64,
+    /// A process's move to another cgroup, milliseconds, median of 20 with a pause between: the
+    /// kernel waits for a grace period of RCU (unless cgroup2 is mounted with `favordynmods`), and
+    /// every contained session pays it once.
+    pub cgroup_move_ms: f64,
 }
 
 impl Calibration {
     /// Measures, with the sync in `dir`: the file system that the state under test lies on.
     #[must_use]
-    pub fn take(dir: &Path) -> Self {
-        Self { p256_verify_us: verify_us(), fdatasync_ms: sync_ms(dir), exec_true_ms: exec_ms() }
+    pub fn take(bed: &Bed, dir: &Path) -> Self {
+        Self {
+            p256_verify_us: verify_us(),
+            fdatasync_ms: sync_ms(dir),
+            exec_true_ms: exec_ms(),
+            cgroup_move_ms: move_ms(bed),
+        }
     }
 
     /// The largest change of a calibrator between two takes, as a factor of at least 1.
@@ -103,6 +112,7 @@ impl Calibration {
             (self.p256_verify_us, later.p256_verify_us),
             (self.fdatasync_ms, later.fdatasync_ms),
             (self.exec_true_ms, later.exec_true_ms),
+            (self.cgroup_move_ms, later.cgroup_move_ms),
         ];
         pairs.iter().map(|(a, b)| (a / b).max(b / a)).fold(1.0, f64::max)
     }
@@ -110,8 +120,9 @@ impl Calibration {
 
 impl std::fmt::Display for Calibration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { p256_verify_us, fdatasync_ms, exec_true_ms } = self;
-        write!(f, "P-256 verify {p256_verify_us:.1} us, fdatasync {fdatasync_ms:.3} ms, exec true {exec_true_ms:.3} ms")
+        let Self { p256_verify_us, fdatasync_ms, exec_true_ms, cgroup_move_ms } = self;
+        write!(f, "P-256 verify {p256_verify_us:.1} us, fdatasync {fdatasync_ms:.3} ms, ")?;
+        write!(f, "exec true {exec_true_ms:.3} ms, cgroup move {cgroup_move_ms:.3} ms")
     }
 }
 
@@ -151,6 +162,21 @@ fn exec_ms() -> f64 {
         started.elapsed()
     });
     Sample::new(times.collect()).median_ms()
+}
+
+fn move_ms(bed: &Bed) -> f64 {
+    let own = fs::read_to_string("/proc/self/cgroup").expect("our own cgroup");
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("a cgroup2 hierarchy").to_owned();
+    let places = [bed.cgroup("calibration.scope"), bed.cgroup_root().join(own)];
+    let times = (0..20).map(|i| {
+        std::thread::sleep(Duration::from_millis(30));
+        let started = Instant::now();
+        fs::write(places[i % 2].join("cgroup.procs"), "0").expect("moving ourselves");
+        started.elapsed()
+    });
+    let median = Sample::new(times.collect()).median_ms();
+    fs::remove_dir(&places[0]).expect("an empty cgroup");
+    median
 }
 
 /// `sudo true` with `pam_permit` and with Twinlock, in turns.

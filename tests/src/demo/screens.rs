@@ -122,6 +122,7 @@ impl Scenes<'_> {
         gallery.terminal("terminal-small", &terminal);
 
         let terminal = self.type_command("setsid -w sudo id </dev/null | cat");
+        terminal.wait_for("twinlock:", LIMIT);
         wait_for_prompt(&terminal);
         gallery.terminal("terminal-no-tty", &terminal);
 

@@ -11,7 +11,7 @@ use crate::approver::Site;
 use crate::bed::Bed;
 use crate::demo::ceremony::{self, Holder, Setting};
 use crate::demo::deathwatch::Watch;
-use crate::demo::measure::{InstantHost, module_added};
+use crate::demo::measure::{Calibration, InstantHost, module_added};
 use crate::demo::proof::{Proof, qr_reader, verify_record};
 use crate::demo::stamp::{self, Moment};
 use crate::demo::story::Story;
@@ -210,11 +210,14 @@ pub fn cost(bed: &Bed, story: &Story, proof: &mut Proof) {
         added.permit.median_ms(),
         added.twinlock.median_ms()
     ));
+    let machine = Calibration::take(bed, Path::new("/run"));
+    proof.note("calibration", serde_json::to_value(machine).expect("plain data"));
     story.tell(format!(
         "of that the stand-in agent, which signs for two people and issues, takes {:.2} ms: the module adds {:.2} ms",
         added.agent.median_ms(),
         added.module_ms()
     ));
+    story.tell(format!("on this machine, at this moment: {machine}"));
 }
 
 /// Photographs the terminal, lets zbar read the picture, keeps both; an address other than the last.
