@@ -50,8 +50,10 @@ screens: deps build ## every picture of terminal and page, into docs/screens
 
 .PHONY: bench
 bench: deps build ## what an elevation costs, with the floors that fail a build
-	cargo build --locked -p twinlock-tests --bin twinlock-bench
-	@$(TARGET)/debug/twinlock-bench
+	cargo test --locked -p twinlock-tests --test artifact
+	cargo build --locked --release -p twinlock-gatewayd --bins
+	cargo build --locked --release -p twinlock-tests --bin twinlock-bench
+	@TWINLOCK_BIN_DIR="$(abspath $(TARGET))/release" $(TARGET)/release/twinlock-bench
 
 .PHONY: catalogue
 catalogue: ## attack id, its test, its positive control; fails when a control is missing

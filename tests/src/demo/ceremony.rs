@@ -16,7 +16,7 @@ use crate::demo::story::Story;
 use crate::installation::{AGENT_PORT, APPROVER_PORT, WebCertificate, own, start_agent, start_gateway, start_reaper};
 use crate::phone::{Phone, PhonePlan};
 use crate::proc::{Daemon, Finished};
-use crate::term::Terminal;
+use crate::term::{Size, Terminal};
 use crate::world::{self, World};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ const ANNOUNCEMENT: &str = "/root/web01.json";
 const CHAIN: &str = "/etc/twinlock/web.crt";
 const KEY: &str = "/etc/twinlock/web.key";
 /// High enough for the codes of three people at once.
-const TALL: (u16, u16) = (110, 100);
+const TALL: Size = (110, 100);
 
 /// Somebody who approves, with the phone that stands in for theirs.
 pub struct Holder {
@@ -97,15 +97,27 @@ pub fn prepare<'b>(bed: &'b Bed, story: &Story, front: &Front) -> World<'b> {
     bed.wire(&Tail::Twinlock);
     own(bed, Path::new(CHAIN), "twinlock-gateway", 0o600, &front.chain);
     own(bed, Path::new(KEY), "twinlock-gateway", 0o600, &front.key);
-    let made = tool(bed, &["host", "prepare", "--name", "web01", "--out", ANNOUNCEMENT]);
-    assert!(made.ok(), "twinlock host prepare: {}", made.stderr);
+    announce(bed, &[]);
     story.tell("web01 made its own keys: twinlock host prepare --name web01");
     world
+}
+
+/// `twinlock host prepare` for web01, with more arguments.
+pub fn announce(bed: &Bed, more: &[&str]) {
+    let words = ["host", "prepare", "--name", "web01", "--out", ANNOUNCEMENT];
+    let made = tool(bed, &words.iter().chain(more).copied().collect::<Vec<_>>());
+    assert!(made.ok(), "twinlock host prepare: {}", made.stderr);
 }
 
 /// `twinlock init` on a terminal, for alice who asks and `approvers` who approve.
 #[must_use]
 pub fn init(bed: &Bed, front: &Front, approvers: &[&str]) -> Terminal {
+    init_sized(bed, front, approvers, TALL, &[])
+}
+
+/// The same on a terminal of another size, with more arguments.
+#[must_use]
+pub fn init_sized(bed: &Bed, front: &Front, approvers: &[&str], size: Size, more: &[&str]) -> Terminal {
     let mut words: Vec<String> =
         [world::TOOL, "init", "--origin", &front.origin, "--tls-cert", CHAIN, "--tls-key", KEY]
             .map(str::to_owned)
@@ -117,7 +129,8 @@ pub fn init(bed: &Bed, front: &Front, approvers: &[&str]) -> Terminal {
     for id in approvers {
         words.extend(["--person".to_owned(), format!("{id}={}:{id}:approver", name(id))]);
     }
-    Terminal::open_sized(&bed.person("root"), &words, TALL)
+    words.extend(more.iter().map(|word| (*word).to_owned()));
+    Terminal::open_sized(&bed.person("root"), &words, size)
 }
 
 /// A name for people to an id.
@@ -158,7 +171,8 @@ pub fn attend(terminal: &mut Terminal, story: &Story, holders: &[Holder]) {
 }
 
 /// The link that the terminal shows for this name.
-fn link_of(screen: &str, name: &str) -> String {
+#[must_use]
+pub fn link_of(screen: &str, name: &str) -> String {
     let (_, after) = screen.split_once(&format!("{name}: scan this")).unwrap_or_else(|| panic!("no {name}:\n{screen}"));
     let link = after.lines().map(str::trim).find(|line| line.contains("/E/"));
     link.unwrap_or_else(|| panic!("no link for {name}:\n{screen}")).to_owned()

@@ -1,12 +1,15 @@
 //! Every picture of `make screens`: each scene is played for real, on an installation with
 //! the real gateway and module, and photographed where a person would look.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use twinlock_protocol::roster::Device;
 
+use crate::approver::Site;
 use crate::bed::{Bed, Tail};
+use crate::demo::ceremony::{self, Front};
 use crate::demo::gallery::Gallery;
 use crate::installation::{Installation, Plan, scan_ticket};
 use crate::phone::{Keys, Phone, PhonePlan};
@@ -45,6 +48,8 @@ pub fn run(bed: &mut Bed, dir: &Path) {
         phone.hold(keys);
     }
     scenes.page(&phones[0], &phones[1], &phones[2]);
+    drop(phones);
+    scenes.ceremony();
 }
 
 fn give_device(plan: &mut Plan, person: &str, device: &Device) {
@@ -135,6 +140,44 @@ impl Scenes<'_> {
         std::thread::sleep(Duration::from_millis(300));
         gallery.terminal("terminal-session-end", &terminal);
         self.module("");
+    }
+
+    /// The ceremony of another Twinlock, beside the one that runs.
+    fn ceremony(&self) {
+        let Self { bed, gallery, installation } = self;
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8443));
+        let origin = format!("{}:8443", installation.site.origin);
+        let site = Site { origin: origin.clone(), address: listen, ..installation.site.clone() };
+        let front = Front { origin, listen, chain: Vec::new(), key: Vec::new() };
+        ceremony::announce(bed, &["--etc-dir", "/root/other"]);
+        let mut terminal =
+            ceremony::init_sized(bed, &front, &["bob", "carol"], (52, 100), &["--state-dir", "/root/gateway"]);
+        terminal.wait_until("both links", LIMIT, |screen| screen.matches("/E/").count() == 2);
+        gallery.terminal("terminal-init", &terminal);
+        let screen = terminal.screen();
+        let phones = ceremony::phones(&site, &["bob", "carol"]);
+        let [bob, carol] = [&phones[0].phone, &phones[1].phone];
+        bob.open(&ceremony::link_of(&screen, "Bob"));
+        bob.wait_for(&["enrol"]);
+        gallery.phone("page-enrol", bob);
+        bob.press("#actions .main");
+        bob.wait_for(&["room"]);
+        // The list of people comes with the next look.
+        std::thread::sleep(Duration::from_secs(4));
+        gallery.phone("page-enrolled", bob);
+        carol.enrol(&ceremony::link_of(&screen, "Carol"));
+        terminal.wait_for("[y/N]", LIMIT);
+        terminal.send_line("y");
+        bob.wait_for(&["roster"]);
+        gallery.phone("page-roster", bob);
+        bob.read_on();
+        gallery.phone("page-roster-read", bob);
+        let _ = bob.sign_roster();
+        let _ = carol.sign_roster();
+        carol.wait_for(&["end-good"]);
+        gallery.phone("page-sealed", carol);
+        assert!(terminal.wait(LIMIT).success(), "{}", terminal.screen());
+        gallery.terminal("terminal-sealed", &terminal);
     }
 
     fn page(&self, bob: &Phone, carol: &Phone, dave: &Phone) {
