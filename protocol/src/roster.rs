@@ -477,12 +477,15 @@ impl Roster {
             (all_distinct(logins.iter().map(|(login, _)| login)), "a login maps to two persons"),
             (all_distinct(self.persons.iter().flat_map(|person| &person.logins)), "a login appears twice"),
             (all_distinct(devices().map(|device| &device.id)), "a device id appears twice"),
-            (all_distinct(devices().map(|device| &device.credential_id)), "a credential appears twice"),
+            (all_distinct(devices().map(|device| &device.credential_id.0)), "a credential appears twice"),
             (all_distinct(keys), "a key appears twice"),
             (all_distinct(self.hosts.iter().map(|host| &host.id)), "a host id appears twice"),
             (all_distinct(self.hosts.iter().map(|host| host.name.to_ascii_lowercase())), "a host name appears twice"),
             (all_distinct(self.cas.iter().map(|ca| &ca.id)), "a CA id appears twice"),
-            (all_distinct(self.uids.iter().map(|entry| (&entry.host, entry.uid))), "a uid maps to two persons"),
+            (
+                all_distinct(self.uids.iter().map(|entry| format!("{} {}", entry.host, entry.uid))),
+                "a uid maps to two persons",
+            ),
         ];
         checks.into_iter().try_for_each(|(holds, rule)| if holds { Ok(()) } else { Err(RosterError::Unsound(rule)) })
     }
@@ -754,10 +757,14 @@ pub fn verify_roster_signature(
     Ok(person.id.clone())
 }
 
-fn all_distinct<T: Ord>(values: impl Iterator<Item = T>) -> bool {
-    let mut values: Vec<T> = values.collect();
+fn all_distinct(values: impl Iterator<Item = impl AsRef<[u8]>>) -> bool {
+    none_repeats(values.map(|value| value.as_ref().to_vec()).collect())
+}
+
+/// Apart from the above, so that the PAM module holds one sort and not one per kind of value.
+fn none_repeats(mut values: Vec<Vec<u8>>) -> bool {
     let count = values.len();
-    values.sort();
+    values.sort_unstable();
     values.dedup();
     values.len() == count
 }
