@@ -53,8 +53,10 @@ pub async fn serve(
         let (engine, agents, acceptor, stop) =
             (Arc::clone(&engine), Arc::clone(&agents), acceptor.clone(), stop.clone());
         tasks.spawn(async move {
-            let _place = place;
             let opened = tokio::time::timeout(HELLO, open(&engine, &agents, &acceptor, tcp, address)).await;
+            // Places are for strangers: from here on it is a host of the roster, which has one
+            // connection at a time.
+            drop(place);
             if let Ok(Some((host, frames))) = opened {
                 attend(&engine, &host, frames, address, stop).await;
             }
@@ -75,7 +77,7 @@ async fn open(
     let stream = match acceptor.accept(tcp).await {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::info!(%address, %error, "an agent's TLS handshake failed");
+            tracing::debug!(%address, %error, "an agent's TLS handshake failed");
             return None;
         }
     };
@@ -85,9 +87,13 @@ async fn open(
     }
     let certificate = session.peer_certificates().and_then(<[_]>::first)?;
     let host = agents.host_of(certificate)?.clone();
+    if let Err(limited) = engine.limits.connect_of_host(&host) {
+        engine.note_limit(limited.limit, host.to_string()).await;
+        return None;
+    }
     let mut frames = LengthDelimitedCodec::builder()
         .length_field_length(LENGTH_BYTES)
-        .max_frame_length(limits::FRAME_BYTES)
+        .max_frame_length(limits::SMALL_FRAME_BYTES)
         .new_framed(stream);
     let hello = frames.next().await?.ok()?;
     let refused =
@@ -100,6 +106,7 @@ async fn open(
                 address: address.ip().to_string(),
             };
             engine.note(vec![connected]).await;
+            frames.codec_mut().set_max_frame_length(limits::FRAME_BYTES);
             return Some((host, frames));
         }
         Ok(AgentMessage::Hello(Hello { wire: WIRE_VERSION, .. })) => DenyReason::HostUnknown,

@@ -177,6 +177,8 @@ pub enum LimitName {
     RequestsPerPerson,
     /// New requests of a host.
     RequestsPerHost,
+    /// Connections of a host's agent.
+    ConnectsPerHost,
     /// Calls of a source address.
     CallsPerAddress,
     /// Claims and answers of an approver.

@@ -19,6 +19,8 @@ const AUDITED_NOISE: u32 = 20;
 const AUDITED_LIMITS: u32 = 2;
 /// Messages per minute of one host's agent; beyond it the gateway reads more slowly.
 const MESSAGES_OF_HOST: u32 = 6_000;
+/// Connections per minute of one host's agent.
+const CONNECTS_OF_HOST: u32 = 60;
 
 /// Too much of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,7 @@ pub struct Limits {
     audited_noise: PerMinute<IpAddr>,
     audited_limits: PerMinute<(LimitName, String)>,
     messages_of_host: PerMinute<HostId>,
+    connects_of_host: PerMinute<HostId>,
     pending_per_person: u32,
     pending: u32,
 }
@@ -71,6 +74,7 @@ impl Limits {
             audited_noise: PerMinute::new(AUDITED_NOISE, LimitName::CallsPerAddress),
             audited_limits: PerMinute::new(AUDITED_LIMITS, LimitName::CallsPerAddress),
             messages_of_host: PerMinute::new(MESSAGES_OF_HOST, LimitName::RequestsPerHost),
+            connects_of_host: PerMinute::new(CONNECTS_OF_HOST, LimitName::ConnectsPerHost),
             pending_per_person: config.pending_per_person,
             pending: config.pending,
         }
@@ -121,6 +125,14 @@ impl Limits {
         self.audited_limits.check(&(limit, who.to_owned())).is_ok()
     }
 
+    /// A host's agent connects.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub fn connect_of_host(&self, host: &HostId) -> Result<(), Limited> {
+        self.connects_of_host.check(host)
+    }
+
     /// How long the gateway waits before it reads a host's next message; none below the limit.
     #[must_use]
     pub fn pause_of_host(&self, host: &HostId) -> Option<Duration> {
@@ -144,6 +156,7 @@ impl Limits {
         self.audited_noise.0.retain_recent();
         self.audited_limits.0.retain_recent();
         self.messages_of_host.0.retain_recent();
+        self.connects_of_host.0.retain_recent();
     }
 }
 

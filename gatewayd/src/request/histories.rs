@@ -143,7 +143,7 @@ impl World {
         case.state = Some(revived);
         // Signatures are verified anew each time: look at the clock now and then only.
         self.steps += 1;
-        if self.steps % 5 == 0 {
+        if self.steps.is_multiple_of(5) {
             self.check_due(stored);
         }
     }

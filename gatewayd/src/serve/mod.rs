@@ -35,6 +35,8 @@ pub use metrics::Metrics;
 
 /// How often time passes for requests.
 const TICK: Duration = Duration::from_millis(500);
+/// Handshakes of agents at the same time from one address.
+const AGENT_HANDSHAKES: u32 = 256;
 /// How often memory is tidied.
 const TIDY: Duration = Duration::from_secs(60);
 
@@ -214,8 +216,8 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     let site = approver::Site { approvers: Arc::clone(&approvers), origin: config.origin.as_str().into() };
     let pages = approver::router(site);
     tasks.spawn(serve_tls(approver_listener, tls.clone(), pages, connections, stop.clone()));
-    // Agents are few and known; thousands of hosts may sit behind one address.
-    let agent_connections = Connections::new(config.limits.connections, config.limits.connections);
+    // For handshakes only; several hosts may sit behind one address.
+    let agent_connections = Connections::new(AGENT_HANDSHAKES, config.limits.connections);
     tasks.spawn(agents::serve(
         Arc::clone(&engine),
         roster_agents,

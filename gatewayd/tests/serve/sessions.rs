@@ -198,3 +198,33 @@ async fn the_administrator_sees_what_waits_and_how_the_gateway_is() {
         std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(Path::new(&site.path().join("admin.sock"))).unwrap());
     assert_eq!(mode & 0o777, 0o600);
 }
+
+/// Catalogue: S6 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_connection_of_a_host_replaces_the_first_and_is_in_the_audit_log() {
+    let site = Site::new();
+    let gateway = Gateway::start(&site).await;
+    let mut first = gateway.agent(&site).await;
+    let waiting = site.request();
+    first.submit(&waiting).await;
+    first.ticket(waiting.id).await;
+    let mut second = gateway.agent(&site).await;
+    while first.hear().await.is_some() {}
+    // A stolen key without the resume token gets no ticket: the request is not its to show.
+    let mut stolen = site.request();
+    stolen.id = waiting.id;
+    second.resume(&stolen).await;
+    assert!(matches!(second.event(waiting.id).await, ModuleEvent::Refused(_)));
+    let mut own = gateway.agent(&site).await;
+    own.resume(&waiting).await;
+    own.ticket(waiting.id).await;
+    let (_, audit) = admin(&site, "GET", "/v1/audit?limit=1000").await;
+    assert_eq!(audit.to_string().matches("agent_connected").count(), 3);
+    // A host that connects over and over is left outside for a while.
+    let mut refused = 0;
+    for _ in 0..70 {
+        let agent = Agent::connect(gateway.running.agents, &site.fixture.agent_key_pkcs8, "web01").await;
+        refused += usize::from(agent.is_none());
+    }
+    assert!((5..=15).contains(&refused), "{refused}");
+}

@@ -291,3 +291,20 @@ async fn one_address_cannot_hold_every_connection_and_a_silent_one_is_hung_up_on
     }
     panic!("others are not served after the silent ones left");
 }
+
+/// Catalogue: N5 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarded_address_is_not_believed() {
+    let site = Site::with(|_| {}, "[limits]\ncalls_per_address = 10\n");
+    let gateway = Gateway::start(&site).await;
+    let web = gateway.approver(&site, "bob").web;
+    let mut statuses = Vec::new();
+    for number in 0..15 {
+        let forged = format!("198.51.100.{number}");
+        let headers =
+            [("x-forwarded-for", forged.as_str()), ("x-real-ip", forged.as_str()), ("forwarded", "for=192.0.2.9")];
+        statuses.push(web.send(Method::GET, "/api/v1/me", &headers, Vec::new()).await.status);
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10, "{statuses:?}");
+    assert!(statuses.ends_with(&[429; 5]));
+}
