@@ -63,6 +63,7 @@ pub enum AgentError {
 /// [`AgentError`].
 pub fn run(config: &Path) -> Result<(), AgentError> {
     let config = Config::load(config)?;
+    sockets::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(config))
 }

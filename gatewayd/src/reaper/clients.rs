@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
@@ -17,7 +17,7 @@ use twinlock_protocol::wire::reaper::{
 use twinlock_protocol::wire::{self, WIRE_VERSION};
 use twinlock_protocol::{Bytes, DenyReason};
 
-use super::conn::{Conn, ConnError, Frame};
+use super::conn::{Conn, ConnError, Frame, Peer};
 use super::keeper::{Command, Keeper, Report};
 use super::records;
 
@@ -27,6 +27,8 @@ const FIRST: Duration = Duration::from_secs(5);
 const USER: Duration = Duration::from_secs(5);
 /// How long a drop may take before the client is told that it is under way, as a failure.
 const DROP: Duration = Duration::from_secs(20);
+/// Connections of the agent's uid to `reaper.sock` at once.
+const PER_AGENT: u32 = 16;
 /// Connections of one uid to `user.sock` at once.
 const PER_UID: u32 = 4;
 /// Connections to `user.sock` at once.
@@ -36,9 +38,53 @@ const USER_FRAME: usize = 4096;
 
 /// Accepts modules and agents.
 pub async fn serve(keeper: Arc<Keeper>, listener: UnixListener, agent_uid: u32) {
+    let agents = Arc::new(Counts::default());
+    let mut complaints = Complaints::default();
     loop {
         let Some(stream) = accept(&listener).await else { continue };
-        tokio::spawn(one(keeper.clone(), stream, agent_uid));
+        let Ok(conn) = Conn::new(stream, limits::FRAME_BYTES) else {
+            tracing::warn!("a client without credentials was refused");
+            continue;
+        };
+        let peer = conn.peer();
+        // Root is not counted: whoever is root here needs no reaper to do harm.
+        let place = match peer.uid {
+            0 => None,
+            uid if uid == agent_uid => match Counts::take(&agents, uid, PER_AGENT, PER_AGENT) {
+                Some(place) => Some(place),
+                None => {
+                    complaints.refused(peer);
+                    continue;
+                }
+            },
+            _ => {
+                complaints.refused(peer);
+                continue;
+            }
+        };
+        let keeper = keeper.clone();
+        tokio::spawn(async move {
+            one(&keeper, conn, agent_uid).await;
+            drop(place);
+        });
+    }
+}
+
+/// Says at most once a second that clients are refused: a flood of them must not fill the log.
+#[derive(Debug, Default)]
+struct Complaints {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaints {
+    fn refused(&mut self, peer: Peer) {
+        if self.said.is_some_and(|said| said.elapsed() < Duration::from_secs(1)) {
+            self.unsaid += 1;
+            return;
+        }
+        tracing::warn!(uid = peer.uid, pid = peer.pid, more = self.unsaid, "a client that may say nothing was refused");
+        *self = Self { said: Some(Instant::now()), unsaid: 0 };
     }
 }
 
@@ -48,7 +94,7 @@ pub async fn serve_users(keeper: Arc<Keeper>, listener: UnixListener) {
     loop {
         let Some(stream) = accept(&listener).await else { continue };
         let Ok(conn) = Conn::new(stream, USER_FRAME) else { continue };
-        let Some(place) = Counts::take(&counts, conn.peer().uid) else { continue };
+        let Some(place) = Counts::take(&counts, conn.peer().uid, PER_UID, ALL_USERS) else { continue };
         let keeper = keeper.clone();
         tokio::spawn(async move {
             if let Err(error) = user(&keeper, conn).await {
@@ -71,21 +117,13 @@ async fn accept(listener: &UnixListener) -> Option<UnixStream> {
     }
 }
 
-async fn one(keeper: Arc<Keeper>, stream: UnixStream, agent_uid: u32) {
-    let Ok(conn) = Conn::new(stream, limits::FRAME_BYTES) else {
-        tracing::warn!("a client without credentials was refused");
-        return;
-    };
+async fn one(keeper: &Arc<Keeper>, conn: Conn, agent_uid: u32) {
     let peer = conn.peer();
-    if peer.uid != 0 && peer.uid != agent_uid {
-        tracing::warn!(uid = peer.uid, pid = peer.pid, "a client that may say nothing was refused");
-        return;
-    }
     if peer.uid == 0 {
         // Meanwhile the registration is read and its record written.
         tokio::task::spawn_blocking(super::cgroup::warm_up);
     }
-    if let Err(error) = first(&keeper, conn, agent_uid).await {
+    if let Err(error) = first(keeper, conn, agent_uid).await {
         tracing::warn!(
             uid = peer.uid,
             pid = peer.pid,
@@ -281,7 +319,7 @@ async fn user(keeper: &Arc<Keeper>, mut conn: Conn) -> Result<(), ConnError> {
     }
 }
 
-/// Connections to `user.sock`, counted by uid, so that one user does not shut out the others.
+/// Connections counted by uid, so that one does not shut out the others.
 #[derive(Debug, Default)]
 struct Counts(Mutex<BTreeMap<u32, u32>>);
 
@@ -291,14 +329,14 @@ struct Place {
 }
 
 impl Counts {
-    fn take(counts: &Arc<Self>, uid: u32) -> Option<Place> {
+    fn take(counts: &Arc<Self>, uid: u32, per_uid: u32, in_all: u32) -> Option<Place> {
         let mut map = counts.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all: u32 = map.values().sum();
-        let mine = map.entry(uid).or_default();
-        if all >= ALL_USERS || *mine >= PER_UID {
+        let mine = map.get(&uid).copied().unwrap_or(0);
+        if all >= in_all || mine >= per_uid {
             return None;
         }
-        *mine += 1;
+        map.insert(uid, mine + 1);
         Some(Place { counts: counts.clone(), uid })
     }
 }

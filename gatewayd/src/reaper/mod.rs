@@ -64,6 +64,7 @@ pub enum ReaperError {
 /// [`ReaperError`].
 pub fn run(config: &Path) -> Result<(), ReaperError> {
     let config = Config::load(config)?;
+    sockets::raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(serve(config));
     // A kill or a write that is under way must not hold up the stop.

@@ -58,6 +58,16 @@ fn bind(path: &Path, mode: u32) -> Result<unix::UnixListener, Error> {
     Ok(listener)
 }
 
+/// Lets this process open as many files as it ever may: each waiting request and each live session
+/// holds some.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Tells systemd that this service is ready, and then, if it asked, that it is alive, for ever.
 /// Without systemd it does nothing.
 pub async fn tell_systemd() {

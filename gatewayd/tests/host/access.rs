@@ -261,6 +261,38 @@ fn a_user_who_holds_connections_open_does_not_shut_out_another() {
     drop(held);
 }
 
+/// Catalogue: S5 (control: the_agents_uid_watches_and_ends_grants)
+#[test]
+fn an_agent_that_holds_connections_open_does_not_shut_out_the_module() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let path = bench.socket();
+    let held = as_uid(AGENT, move || (0..200).map(|_| wire::connect(&path)).collect::<Vec<_>>());
+    let grant = bench.front_end(60_000, "true").grant();
+    assert!(bench.path("grants").join(format!("{grant}.json")).exists());
+    drop(held);
+}
+
+/// Catalogue: S3 (control: a_session_that_finishes_is_recorded_and_its_leaf_is_gone)
+#[test]
+fn a_flood_of_strangers_fills_neither_the_log_nor_the_reaper() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let path = bench.socket();
+    as_uid(1001, move || {
+        for _ in 0..10_000 {
+            drop(std::os::unix::net::UnixStream::connect(&path));
+        }
+    });
+    let grant = bench.front_end(60_000, "true").grant();
+    assert!(bench.path("grants").join(format!("{grant}.json")).exists());
+    assert!(bench.log().lines().count() < 50, "{}", bench.log().lines().count());
+}
+
 #[test]
 fn frames_that_are_too_long_malformed_or_carry_descriptors_end_the_connection() {
     if !root() {
