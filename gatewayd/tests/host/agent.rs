@@ -255,7 +255,12 @@ fn linked() -> (Agent, Gateway, GatewayLink) {
     let mut agent = Agent::new();
     let gateway = Gateway::new(&agent.fixture.agent_key_pkcs8);
     agent.start(gateway.address(), &gateway.pin, None, "");
-    let link = gateway.accept();
+    let mut link = gateway.accept();
+    // The gateway has greeted; a first request shows that the agent has heard it.
+    let (probe, id, _) = agent.ask(999);
+    assert_eq!(link.hear_module().0, id);
+    drop(probe);
+    assert!(matches!(link.hear(), Some(AgentMessage::Gone(_))));
     (agent, gateway, link)
 }
 
@@ -263,12 +268,18 @@ fn accepted(request: RequestId) -> ModuleEvent {
     ModuleEvent::Accepted(Accepted { request, eligible: Vec::new(), approved: Vec::new() })
 }
 
+/// What a module hears next about its request; words about the link are left out.
 fn hear(module: &UnixStream) -> Option<ModuleEvent> {
-    wire::receive(module)
+    loop {
+        match wire::receive(module) {
+            Some(ModuleEvent::Link(_)) => {}
+            other => return other,
+        }
+    }
 }
 
 fn link_event(module: &UnixStream) -> bool {
-    match hear(module) {
+    match wire::receive(module) {
         Some(ModuleEvent::Link(link)) => link.up,
         other => panic!("not a link event: {other:?}"),
     }
