@@ -266,7 +266,11 @@ fn the_plain_words_say_what_each_command_line_would_do() {
             "alice wants to run sh as root on web01",
             &["Can run anything", "Input is piped, you cannot see it"],
         ),
-        (&["sh", "-c", "sudo sh </etc/passwd"], "alice wants to run sh as root", &["Input comes from a file"]),
+        (
+            &["sh", "-c", "sudo sh </etc/passwd"],
+            "alice wants to run sh as root on web01",
+            &["Can run anything", "Input comes from a file"],
+        ),
     ];
     in_namespace(here!(), |bed| {
         ready(bed);
