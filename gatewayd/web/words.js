@@ -132,10 +132,10 @@ export function warnings(request, { requesters }) {
     add(true, ["Not fully understood"], ["The reading of this command line stopped at ", { raw: view.not_understood }, ". Judge by the exact command below."]);
   }
   if (argv.some((arg) => segments(arg).some((run) => run.kind === "hidden"))) {
-    add(true, ["Hidden characters in the command"], ["Characters that are invisible, move text or are no text stand below as \\u{…} or \\x…, marked."]);
+    add(true, ["Hidden characters"], ["They are marked below, as \\u{…} or \\x…"]);
   }
   if (argv.some(mixesScripts)) {
-    add(true, ["Look-alike letters in the command"], ["A word mixes Latin letters with Cyrillic or Greek ones."]);
+    add(true, ["Look-alike letters"], ["A word mixes Latin letters with Cyrillic or Greek ones."]);
   }
   if (to.group !== null) add(true, ["With the group ", { raw: to.group }], ["Some groups (disk, shadow, docker) are as powerful as root."]);
   if (view.chroot !== null) add(true, ["Inside another root directory"], [{ raw: view.chroot }]);
@@ -147,7 +147,7 @@ export function warnings(request, { requesters }) {
   if (view.preserve_env) add(true, ["Keeps the requester’s environment"], ["Variables chosen by the requester can change what the command does."]);
   if (view.background) add(false, ["Runs in the background"], ["It goes on after the prompt is back, until the time is over."]);
   if (service.startsWith("sudo")) {
-    add(false, ["sudo itself has not decided yet"], ["Its own rules come after you and may still refuse."]);
+    add(false, ["sudo itself has not decided yet"], ["It may still refuse."]);
   }
   return all;
 }
@@ -159,7 +159,7 @@ export function warnings(request, { requesters }) {
 export function logins({ requester: { login, real, pam_ruser } }) {
   /** @type {Piece[]} */
   const pieces = ["login ", { raw: (login ?? real).name }];
-  if (login === null) pieces.push(", without a login session of its own");
+  if (login === null) pieces.push(", not from a login session");
   else if (login.name !== real.name || login.uid !== real.uid) pieces.push(", acting as ", { raw: real.name });
   if (pam_ruser !== null && pam_ruser !== real.name) pieces.push(", from ", { raw: pam_ruser });
   return pieces;

@@ -51,9 +51,9 @@ test("each risk has its warning", () => {
     [{ stdin: "piped" }, "Input is piped, you cannot see it"],
     [{ stdin: "file" }, "Input comes from a file, you cannot see it"],
     [{ view: { not_understood: "-Z" } }, "Not fully understood"],
-    [{ argv: ["sudo", "ls\u202e"] }, "Hidden characters in the command"],
-    [{ argv: ["sudo", { b64: "_w" }] }, "Hidden characters in the command"],
-    [{ argv: ["sudo", "systеmctl"] }, "Look-alike letters in the command"],
+    [{ argv: ["sudo", "ls\u202e"] }, "Hidden characters"],
+    [{ argv: ["sudo", { b64: "_w" }] }, "Hidden characters"],
+    [{ argv: ["sudo", "systеmctl"] }, "Look-alike letters"],
     [{ target: { user: "toor" } }, "toor is root by another name"],
     [{ target: { group: "disk" } }, "With the group disk"],
     [{ view: { chroot: "/srv" } }, "Inside another root directory"],
@@ -76,7 +76,7 @@ test("names that hide something are shown escaped in words too", () => {
 test("logins say more than the name only where there is more", () => {
   assert.equal(plain(logins(base)), "login alice");
   assert.equal(plain(logins(changed({ requester: { real: { uid: 33, name: "www" }, pam_ruser: "alice" } }))), "login alice, acting as www, from alice");
-  assert.equal(plain(logins(changed({ requester: { login: null } }))), "login alice, without a login session of its own");
+  assert.equal(plain(logins(changed({ requester: { login: null } }))), "login alice, not from a login session");
 });
 
 test("times read as people say them", () => {
