@@ -7,4 +7,5 @@ mod grants;
 mod restart;
 mod sessions;
 mod support;
+mod transport;
 mod web;

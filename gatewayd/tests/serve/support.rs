@@ -415,7 +415,7 @@ impl Claim {
 
 /// Takes any gateway key: these tests trust their own loopback.
 #[derive(Debug)]
-struct AnyGateway;
+pub struct AnyGateway;
 
 impl ServerCertVerifier for AnyGateway {
     fn verify_server_cert(
