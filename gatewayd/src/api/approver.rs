@@ -2,6 +2,7 @@
 //! answers, the revocation list, and the page's documents. Every rule for every call is in one
 //! layer, [`guard`]; handlers parse, call one function, render.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -22,7 +23,9 @@ use twinlock_protocol::{DenyReason, Fixed, codec};
 
 use super::http::PeerAddress;
 use super::problem::Problem;
-use crate::approval::{Approvers, ClaimProof, ClaimState, ClaimView, Cookie, GaveState, SignInFinish, SignedIn};
+use crate::approval::{
+    Approvers, ClaimProof, ClaimState, ClaimView, Cookie, GaveState, SignInFinish, SignedIn, Source,
+};
 use crate::audit;
 
 /// A request's body, in bytes.
@@ -142,6 +145,11 @@ fn cookie_of(headers: &HeaderMap) -> Option<Cookie> {
     }
 }
 
+fn source_of(address: IpAddr, headers: &HeaderMap) -> Source {
+    let browser = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Source::new(address, browser)
+}
+
 fn signed_in(site: &Site, headers: &HeaderMap) -> Result<SignedIn, Problem> {
     let cookie = cookie_of(headers).ok_or(DenyReason::SignInNeeded)?;
     Ok(site.approvers.signed_in(&cookie)?)
@@ -192,12 +200,13 @@ async fn sign_in_start(State(site): State<Site>, body: Bytes) -> Result<Json<Val
 
 async fn sign_in_finish(
     State(site): State<Site>,
-    Extension(PeerAddress(from)): Extension<PeerAddress>,
+    Extension(PeerAddress(address)): Extension<PeerAddress>,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
     let FinishBody { sign_in, credential_id, assertion, device_signature } = parse(&body)?;
     let finish = SignInFinish { sign_in, credential_id, assertion, device_signature };
-    let (cookie, session) = site.approvers.finish_sign_in(finish, from).await?;
+    let (cookie, session) = site.approvers.finish_sign_in(finish, &source_of(address, &headers)).await?;
     let (person, device) = who(&site, &session)?;
     let valid_s = session.expires_at.since(site.approvers.engine().clock.now());
     let mut response = Json(json!({ "person": person, "device": device, "valid_s": valid_s })).into_response();
@@ -314,26 +323,26 @@ fn claim_json(view: ClaimView) -> Json<Value> {
 
 async fn claim(
     State(site): State<Site>,
-    Extension(PeerAddress(from)): Extension<PeerAddress>,
+    Extension(PeerAddress(address)): Extension<PeerAddress>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let ClaimBody { ticket, claim_nonce, device_signature } = parse(&body)?;
     let session = signed_in(&site, &headers)?;
     let proof = ClaimProof { nonce: claim_nonce, device_signature };
-    Ok(claim_json(site.approvers.claim_ticket(&session, &ticket, &proof, &from.to_string()).await?))
+    Ok(claim_json(site.approvers.claim_ticket(&session, &ticket, &proof, &source_of(address, &headers)).await?))
 }
 
 async fn inbox_claim(
     State(site): State<Site>,
-    Extension(PeerAddress(from)): Extension<PeerAddress>,
+    Extension(PeerAddress(address)): Extension<PeerAddress>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let InboxClaimBody { request, code, claim_nonce, device_signature } = parse(&body)?;
     let session = signed_in(&site, &headers)?;
     let proof = ClaimProof { nonce: claim_nonce, device_signature };
-    Ok(claim_json(site.approvers.claim_code(&session, request, &code, &proof, &from.to_string()).await?))
+    Ok(claim_json(site.approvers.claim_code(&session, request, &code, &proof, &source_of(address, &headers)).await?))
 }
 
 async fn inbox(State(site): State<Site>, headers: HeaderMap) -> Result<Json<Value>, Problem> {

@@ -9,7 +9,7 @@ use twinlock_protocol::statement::{ApprovalStatement, Channel, SignedStatement};
 use twinlock_protocol::{Bytes, DenyReason, Digest, Fixed, escape, verify};
 
 use super::sign_in::verify_claim_signature;
-use super::{Approvers, SignedIn};
+use super::{Approvers, SignedIn, Source};
 use crate::audit;
 use crate::random::random;
 use crate::request::{Answer, ClaimBy, Claimant, Event, Lease, Reply, State};
@@ -120,7 +120,7 @@ impl Approvers {
         signed_in: &SignedIn,
         ticket: &str,
         proof: &ClaimProof,
-        from: &str,
+        from: &Source,
     ) -> Result<ClaimView, Refusal> {
         self.check_claim(signed_in, proof, ticket.as_bytes()).await?;
         let found = Ticket::new(ticket)
@@ -129,7 +129,7 @@ impl Approvers {
         let Some((hash, id)) = found else {
             let reason = DenyReason::TicketUnknown;
             let person = signed_in.person.clone();
-            let refused = audit::Event::ClaimRefused { grant: None, person, reason, from: from.to_owned() };
+            let refused = audit::Event::ClaimRefused { grant: None, person, reason, from: from.to_string() };
             self.engine.note(vec![refused]).await;
             return Err(reason.into());
         };
@@ -146,7 +146,7 @@ impl Approvers {
         request: RequestId,
         code: &str,
         proof: &ClaimProof,
-        from: &str,
+        from: &Source,
     ) -> Result<ClaimView, Refusal> {
         self.check_claim(signed_in, proof, request.0.as_bytes()).await?;
         let code = TerminalCode::new(code).ok_or(DenyReason::BadInput)?;
@@ -173,7 +173,7 @@ impl Approvers {
         signed_in: &SignedIn,
         id: RequestId,
         by: ClaimBy,
-        from: &str,
+        from: &Source,
     ) -> Result<ClaimView, DenyReason> {
         let (_person, device) = self.approver(signed_in)?;
         let claim = Fixed(random()?);
@@ -181,7 +181,7 @@ impl Approvers {
             person: signed_in.person.clone(),
             device: signed_in.device.clone(),
             credential: device.credential_id.clone(),
-            from: from.to_owned(),
+            from: from.to_string(),
         };
         let event = Event::Claim { claimant, by, claim: Digest::plain(&claim.0), salt: Fixed(random()?) };
         match self.engine.apply(id, event).await? {

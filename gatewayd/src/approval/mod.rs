@@ -6,15 +6,42 @@ mod answer;
 mod nonce;
 mod sign_in;
 
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use twinlock_protocol::DenyReason;
 use twinlock_protocol::roster::{Device, Person};
+use twinlock_protocol::{DenyReason, escape};
 
 use crate::serve::Engine;
 
 pub use answer::{ClaimProof, ClaimState, ClaimView, GaveState, InboxLine, RequesterView, summary};
 pub use sign_in::{COOKIE_BYTES, Cookie, SignInFinish, SignInStart, SignedIn};
+
+/// What is kept of a browser's name for itself, in characters.
+const BROWSER_CHARS: usize = 160;
+
+/// Where a call comes from, for limits and the audit log (Q1). The browser's name is its own claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    address: IpAddr,
+    browser: String,
+}
+
+impl Source {
+    /// `browser` as it named itself; cut, and made visible.
+    #[must_use]
+    pub fn new(address: IpAddr, browser: &str) -> Self {
+        let cut: String = browser.chars().take(BROWSER_CHARS).collect();
+        Self { address, browser: escape::visible(cut.as_bytes()) }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.address, self.browser)
+    }
+}
 
 /// The approvers' side of the gateway.
 pub struct Approvers {

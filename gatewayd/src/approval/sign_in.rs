@@ -2,7 +2,6 @@
 //! hours old; it alone approves nothing (W7). Every failure looks the same (W8).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use twinlock_protocol::digest::Domain;
@@ -12,7 +11,7 @@ use twinlock_protocol::signature::{self, Signature};
 use twinlock_protocol::statement::Assertion;
 use twinlock_protocol::{DenyReason, Digest, Fixed, UnixTime, webauthn};
 
-use super::Approvers;
+use super::{Approvers, Source};
 use crate::audit;
 use crate::random::random;
 use crate::store::{SignInRow, Transaction, Work};
@@ -120,7 +119,7 @@ impl Approvers {
     /// # Errors
     /// [`DenyReason::SignInNeeded`] for everything that does not verify; the audit log has the
     /// reason. [`DenyReason::StoreFailed`].
-    pub async fn finish_sign_in(&self, finish: SignInFinish, from: IpAddr) -> Result<(Cookie, SignedIn), DenyReason> {
+    pub async fn finish_sign_in(&self, finish: SignInFinish, from: &Source) -> Result<(Cookie, SignedIn), DenyReason> {
         let now = self.engine.clock.now();
         match self.verify_sign_in(&finish, now) {
             Ok((person, device)) => {
@@ -144,7 +143,7 @@ impl Approvers {
             }
             Err(reason) => {
                 self.engine.metrics.refused(reason);
-                if self.engine.limits.is_worth_a_row(from) {
+                if self.engine.limits.is_worth_a_row(from.address) {
                     self.engine.note(vec![audit::Event::SignInRefused { reason, from: from.to_string() }]).await;
                 }
                 Err(DenyReason::SignInNeeded)

@@ -292,6 +292,35 @@ async fn one_address_cannot_hold_every_connection_and_a_silent_one_is_hung_up_on
     panic!("others are not served after the silent ones left");
 }
 
+/// Catalogue: Q1 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn who_claims_is_audited_with_address_and_browser() {
+    let site = Site::new();
+    let gateway = Gateway::start(&site).await;
+    let mut agent = gateway.agent(&site).await;
+    let waiting = site.request();
+    agent.submit(&waiting).await;
+    let (_, ticket) = agent.ticket(waiting.id).await;
+    let mut bob = gateway.approver(&site, "bob");
+    let nonce = bob.nonce().await;
+    let body = json!({
+        "ticket": ticket, "claim_nonce": nonce, "device_signature": bob.signature(&[&nonce.0, ticket.as_bytes()]),
+    });
+    let headers = [
+        ("origin", site.origin.as_str()),
+        ("content-type", "application/json"),
+        ("x-twinlock", "1"),
+        ("cookie", bob.cookie.as_deref().unwrap()),
+        ("user-agent", "Phone/1.0 (a browser)"),
+    ];
+    let answer = bob.web.send(Method::POST, "/api/v1/claim", &headers, serde_json::to_vec(&body).unwrap()).await;
+    assert_eq!(answer.status, 200);
+    let question = twinlock_gatewayd::store::AuditQuery { after: 0, limit: 1000, grant: Some(waiting.id.grant()) };
+    let rows = gateway.running.engine.store.audit(&question).unwrap();
+    let claimed = rows.iter().find(|row| row.event.contains("\"claimed\"")).unwrap();
+    assert!(claimed.event.contains("127.0.0.1 Phone/1.0 (a browser)"), "{}", claimed.event);
+}
+
 /// Catalogue: N5 (control: inline)
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forwarded_address_is_not_believed() {
