@@ -27,11 +27,13 @@ async function gesture(prompt) {
  * @param {Uint8Array<ArrayBuffer>} challenge
  * @param {string} rpId
  * @param {B64 | null} credential null: any passkey of this site that the person picks
+ * @param {AbortSignal} signal closes the prompt
  * @returns {Promise<{credential_id: B64, assertion: Assertion}>}
  */
-export async function assertion(challenge, rpId, credential) {
+export async function assertion(challenge, rpId, credential, signal) {
   const answer = await gesture(
     navigator.credentials.get({
+      signal,
       publicKey: {
         challenge,
         rpId,
@@ -67,10 +69,12 @@ export const ROSTER = /** @type {const} */ ({ challenge: "roster-approval", devi
  * @param {string} rpId
  * @param {B64} credential
  * @param {KeptKey | undefined} kept absent at assurance level D
+ * @param {AbortSignal} signal the screen's: what is no longer shown is not signed
  * @returns {Promise<SignedStatement>}
  */
-export async function signed(statement, purpose, rpId, credential, kept) {
-  const given = await assertion(await digest(purpose.challenge, statement), rpId, credential);
+export async function signed(statement, purpose, rpId, credential, kept, signal) {
+  const given = await assertion(await digest(purpose.challenge, statement), rpId, credential, signal);
+  if (signal.aborted) throw new NoGesture();
   return {
     statement: toText(statement),
     assertion: given.assertion,

@@ -264,6 +264,13 @@ impl Phone {
         self.command(Method::POST, &format!("webauthn/authenticator/{id}/uv"), json!({"isUserVerified": matches}));
     }
 
+    /// The person does not touch the sensor: prompts stay open. Or touches it at once again.
+    pub fn finger_waits(&self, waits: bool) {
+        let id = self.authenticator.as_deref().expect("an authenticator");
+        let what = json!({"authenticatorId": id, "enabled": !waits});
+        self.devtools("WebAuthn.setAutomaticPresenceSimulation", what);
+    }
+
     /// Whether the page may be dark.
     pub fn dark(&self, dark: bool) {
         let value = if dark { "dark" } else { "light" };

@@ -518,6 +518,37 @@ fn a_lost_connection_is_said_and_survived() {
     });
 }
 
+/// The requester gives up while the passkey prompt is open: the prompt closes with the request, so
+/// that a late finger signs nothing, and the next request finds no old prompt in its way.
+#[test]
+fn a_prompt_closes_with_the_request_it_was_for() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let mut terminal = bed.terminal("alice", &["sudo", "id"]);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        bob.finger_waits(true);
+        bob.read_on();
+        bob.press(".approve");
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!((bob.screen(), bob.note()), ("request".to_owned(), String::new()));
+        terminal.send("\u{3}");
+        assert_ne!(terminal.exit_code(LIMIT), 0);
+        bob.wait_for(&["end-calm"]);
+        // A browser with an open prompt refuses the next one; ours has none left.
+        let next = "const c = crypto.getRandomValues(new Uint8Array(32));
+            return Promise.race([navigator.credentials.get({publicKey: {challenge: c}}).then(() => 'done', e => e.name),
+              new Promise(r => setTimeout(r, 3000, 'open'))])";
+        bob.finger_waits(false);
+        assert_eq!(bob.run(next, &[]), "done");
+        assert_eq!(bob.heading(), "Taken back");
+        let terminal = bed.terminal("alice", &["sudo", "id", "-u"]);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        assert_eq!(bob.approve(), "Approved. Now a second person");
+        nothing_violated(&bob);
+    });
+}
+
 /// Inside another app there are no passkeys, or none that stay: the page says where to go.
 #[test]
 fn a_browser_inside_another_app_is_sent_to_the_real_one() {

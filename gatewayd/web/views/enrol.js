@@ -171,7 +171,7 @@ async function roster(invite, status) {
     if (!seen.all()) return seen.next();
     note.replaceChildren();
     try {
-      await api.enrolSign(invite, await signed(rosterStatement(statement), ROSTER, said.rp_id, statement.credential_id, kept));
+      await api.enrolSign(invite, await signed(rosterStatement(statement), ROSTER, said.rp_id, statement.credential_id, kept, signal));
       say("Signed");
       await room(invite, true);
     } catch (error) {

@@ -82,12 +82,14 @@ function show(claim, asked, kept) {
         scope: asked.scope,
         deny_reason: decision === "deny" ? reasonOf(why.value) : null,
       });
-      const given = await signed(statement, APPROVAL, kept?.rp_id ?? location.hostname, claim.statement.credential_id, kept);
+      const { credential_id } = claim.statement;
+      const given = await signed(statement, APPROVAL, kept?.rp_id ?? location.hostname, credential_id, kept, signal);
       const { state } = await api.answer(claim.claim, given);
       settled = true;
       answered(state, who);
     } catch (error) {
       const { name, title, hint } = describe(error);
+      if (name === "no-gesture" && signal.aborted) return;
       if (name !== "no-gesture" && name !== "offline") {
         settled = true;
         return failed(error);

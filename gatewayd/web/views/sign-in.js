@@ -37,7 +37,7 @@ function signIn(then, why = "Then you see the requests that wait for you.") {
   let start = api.signInStart();
   start.catch(() => null);
   const note = h("p", { class: "note", role: "alert" });
-  screen({
+  const signal = screen({
     name: "sign-in",
     title: ["Sign in"],
     body: [h("p", { class: "lead" }, "Use your passkey: fingerprint, face or screen lock."), h("p", {}, why), note],
@@ -49,7 +49,7 @@ function signIn(then, why = "Then you see the requests that wait for you.") {
             asked = Date.now();
             start = api.signInStart();
           }
-          const outcome = await finish(await start);
+          const outcome = await finish(await start, signal);
           if (outcome === "no-key") return keyLost();
           if (outcome === "refused") {
             asked = 0;
@@ -72,10 +72,11 @@ function signIn(then, why = "Then you see the requests that wait for you.") {
  * The gateway does not say why it refuses a sign-in; a browser that holds no key for the passkey
  * knows why.
  * @param {Awaited<ReturnType<typeof api.signInStart>>} start
+ * @param {AbortSignal} signal
  */
-async function finish({ sign_in, challenge, rp_id }) {
+async function finish({ sign_in, challenge, rp_id }, signal) {
   const nonce = toBytes(challenge);
-  const given = await assertion(nonce, rp_id, null);
+  const given = await assertion(nonce, rp_id, null, signal);
   const kept = await find(given.credential_id);
   const device_signature = kept ? await sign(kept, "claim", nonce) : null;
   try {
