@@ -143,7 +143,8 @@ fn lent(bed: &Bed, story: &Story) {
     let here = std::env::current_exe().expect("our own path");
     println!(
         "\nYou are alice on web01. Try: sudo id, sudo -s, sudo maintenance (it does not want to end), sudo id | cat.\n\
-         An elevation lives for 60 seconds here. Bob and carol have a phone each:\n\
+         You are asked for a reason (Enter: none). An elevation lives for 60 seconds here.\n\
+         Bob and carol have a phone each:\n\
          \x20 press Ctrl-] and type    bob scan    then  bob approve   (or: bob read, bob deny not today)\n\
          \x20 then the same for carol; or from another terminal of this machine, as root:\n\
          \x20 {} phone bob scan\n\
@@ -184,6 +185,6 @@ fn real(bed: &Bed, front: &Front, story: &Story) {
 }
 
 fn audit(bed: &Bed) {
-    let said = ceremony::tool(bed, &["audit", "show"]);
-    println!("\n$ twinlock audit show\n{}{}", said.stdout, said.stderr);
+    let said = ceremony::tool(bed, &["audit", "list"]);
+    println!("\n$ twinlock audit list\n{}{}", said.stdout, said.stderr);
 }

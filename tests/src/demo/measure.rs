@@ -268,7 +268,7 @@ pub fn module_added(bed: &Bed, host: &InstantHost, rounds: usize) -> Added {
         serde_json::from_slice(&fs::read(out).expect("the runner's times")).expect("pairs of nanoseconds");
     let measured = || pairs.iter().skip(unmeasured);
     let answers = host.agent.answers();
-    assert_eq!(answers.len() % pairs.len(), 0, "one request per run");
+    assert!(answers.len() >= pairs.len(), "every run was a request of its own");
     Added {
         permit: Sample::new(measured().map(|(permit, _)| Duration::from_nanos(*permit)).collect()),
         twinlock: Sample::new(measured().map(|(_, asked)| Duration::from_nanos(*asked)).collect()),
