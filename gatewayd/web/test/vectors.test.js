@@ -3,6 +3,7 @@
 // goes unread.
 
 import assert from "node:assert/strict";
+import { webcrypto } from "node:crypto";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 
@@ -10,6 +11,9 @@ import { approvalStatement, digest, message, readRequest, rosterStatement, sha25
 import { argument, visible } from "../escape.js";
 import { assurance, readRoster } from "../roster.js";
 import { commandOf } from "../words.js";
+
+// Debian 12's Node has it, but not under its name in browsers.
+globalThis.crypto ??= webcrypto;
 
 const folder = new URL("../../../docs/vectors/", import.meta.url);
 const read = (name) => JSON.parse(readFileSync(new URL(name, folder), "utf8"));
