@@ -41,13 +41,6 @@ pub enum Scope {
 pub struct Arg(pub Vec<u8>);
 
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum ArgForm {
-    Text(String),
-    Raw(RawArg),
-}
-
-#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawArg {
     b64: Bytes,
@@ -82,12 +75,28 @@ impl Serialize for Arg {
     }
 }
 
+/// Not an untagged enum: that would buffer every argument in a generic tree first.
+struct ArgVisitor;
+
+impl<'de> serde::de::Visitor<'de> for ArgVisitor {
+    type Value = Arg;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a string, or {\"b64\": bytes}")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Arg, E> {
+        Ok(Arg::from(text))
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<Arg, A::Error> {
+        RawArg::deserialize(serde::de::value::MapAccessDeserializer::new(map)).map(|raw| Arg(raw.b64.0))
+    }
+}
+
 impl<'de> Deserialize<'de> for Arg {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match ArgForm::deserialize(deserializer)? {
-            ArgForm::Text(text) => Self(text.into_bytes()),
-            ArgForm::Raw(raw) => Self(raw.b64.0),
-        })
+        deserializer.deserialize_any(ArgVisitor)
     }
 }
 
