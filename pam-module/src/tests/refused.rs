@@ -413,7 +413,7 @@ fn configuration_that_cannot_be_trusted_or_read_refuses() {
     std::fs::remove_file(bench.path("host.key")).unwrap();
     assert_eq!(refused(&bench), DenyReason::ConfigInvalid, "no host key");
     put(&bench.path("host.key"), 0o600, &bench.fixture.host_key_pkcs8);
-    // control: the same bench, healed
+    // The same bench, healed.
     assert_eq!(bench.grant(&mut Bench::script(), &Terms::honest()), Ok(Outcome::Allowed));
 }
 
