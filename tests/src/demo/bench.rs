@@ -33,7 +33,7 @@ pub struct Rounds {
 /// A delayed acknowledgement is 40 ms, and so is the first random number of a provider
 /// that gathers entropy from jitter: nothing on the path may take that long.
 const STALL: Duration = Duration::from_millis(40);
-/// The stripped module's limit, bytes; `tests/artifact.rs` holds the same.
+/// The aim for the stripped module, bytes; `tests/artifact.rs` holds where it stands.
 const MODULE_LIMIT: u64 = 1_200_000;
 const LIMIT: Duration = Duration::from_secs(20);
 const STAMP: &str = "/usr/local/bin/stamp";
@@ -115,14 +115,14 @@ pub fn run(bed: &mut Bed, rounds: Rounds) {
     fs::write(&out, serde_json::to_vec_pretty(&report).expect("plain data")).expect("the report");
     println!("all figures: {}", out.display());
 
-    assert!(module <= MODULE_LIMIT, "FLOOR: the module has {module} bytes, more than {MODULE_LIMIT}");
-    assert!(
-        path.percentile(50) < STALL,
-        "FLOOR: a stall of 40 ms between approval and command: {} ms",
-        path.median_ms()
-    );
     let module_wall = Duration::from_secs_f64(added.module_ms().max(0.0) / 1e3);
-    assert!(module_wall < STALL, "FLOOR: the module stalls: {} ms", added.module_ms());
+    let floors = [
+        (module <= MODULE_LIMIT, format!("the module has {module} bytes, more than {MODULE_LIMIT}")),
+        (path.percentile(50) < STALL, format!("40 ms or more between approval and command: {:.2}", path.median_ms())),
+        (module_wall < STALL, format!("40 ms or more in the module: {:.2}", added.module_ms())),
+    ];
+    let broken: Vec<_> = floors.iter().filter(|(holds, _)| !holds).map(|(_, what)| what.as_str()).collect();
+    assert!(broken.is_empty(), "floors are broken: {}", broken.join("; "));
     println!("floors: all hold");
 }
 
