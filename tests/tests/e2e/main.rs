@@ -9,5 +9,6 @@ mod faults;
 mod hostile_caller;
 mod lifetime;
 mod misplaced;
+mod screen;
 mod sudo_matrix;
 mod terminal;
