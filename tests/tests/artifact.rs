@@ -10,10 +10,11 @@ use std::process::Command;
 
 use twinlock_tests::world::{built_module, workspace};
 
-/// The module's size, stripped, must stay below this many bytes. The aim is 1,200,000, which `make
-/// bench` holds it to; this is where it stands (ARCHITECTURE.md, "The module's weight"), so that it
-/// only shrinks.
-const MODULE_LIMIT: u64 = 1_560_000;
+/// The floor of issue 2: more bytes than this, stripped, are too many.
+const MODULE_LIMIT: u64 = 1_200_000;
+/// Where the module stands until it meets the floor (ARCHITECTURE.md, "The module's weight"): it may
+/// shrink, not grow.
+const MODULE_STANDS_AT: u64 = 1_560_000;
 
 /// Crates that have no place in a setuid process, by the beginning of their names.
 const NOT_IN_THE_MODULE: &[&str] = &[
@@ -124,15 +125,27 @@ fn the_module_starts_no_thread_and_opens_no_listener() {
     }
 }
 
-#[test]
-fn the_module_is_small() {
-    let module = built_module();
+fn stripped_size() -> u64 {
     let stripped = tempfile::NamedTempFile::new().unwrap();
-    stdout_of(Command::new("strip").arg("-o").arg(stripped.path()).arg(&module));
-    let size = fs::metadata(stripped.path()).unwrap().len();
-    println!("pam_twinlock.so: {size} bytes, stripped (limit {MODULE_LIMIT})");
+    stdout_of(Command::new("strip").arg("-o").arg(stripped.path()).arg(built_module()));
+    fs::metadata(stripped.path()).unwrap().len()
+}
+
+#[test]
+fn the_module_does_not_grow() {
+    let size = stripped_size();
+    println!("pam_twinlock.so: {size} bytes, stripped (floor {MODULE_LIMIT}, not met yet)");
     assert!(size > 100_000, "a module of {size} bytes has no verifier in it");
-    assert!(size <= MODULE_LIMIT, "{size} bytes");
+    assert!(size <= MODULE_STANDS_AT, "{size} bytes");
+}
+
+/// Known to be over, issue 2. The day the module meets its floor this test fails: take the attribute
+/// away then, and the test above with it.
+#[test]
+#[should_panic(expected = "over the floor")]
+fn the_module_is_below_its_floor() {
+    let size = stripped_size();
+    assert!(size <= MODULE_LIMIT, "{size} bytes are over the floor of {MODULE_LIMIT}");
 }
 
 /// Every Rust file below a directory, but for modules that only tests see.

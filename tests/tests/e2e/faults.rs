@@ -12,8 +12,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Catalogue: P1 (control: inline)
 ///
-/// An agent that answers at once with approvals by keys that nobody enrolled; and every fifth system
-/// call of sudo failing in turn. No failure may make the module skip what refuses.
+/// An agent that answers at once with approvals by keys that nobody enrolled; and every eleventh
+/// system call of sudo failing in turn, in two ways. No failure may make the module skip what refuses.
+/// (Every one of them, allocations too, is the fault injection of issue 3.)
 #[test]
 fn a_failing_system_call_never_lets_bad_approvals_pass() {
     in_namespace_within(here!(), Duration::from_secs(400), |bed| {
