@@ -56,7 +56,7 @@ async function call(path, body, keepalive = false) {
 export const api = {
   /** @returns {Promise<Me>} */
   me: () => call("me"),
-  /** @returns {Promise<{sign_in: string, challenge: string, rp_id: string}>} */
+  /** @returns {Promise<{sign_in: string, nonce: string, rp_id: string}>} */
   signInStart: () => call("sign-in/start", {}),
   /** @param {object} body */
   signInFinish: (body) => call("sign-in/finish", body),

@@ -50,6 +50,30 @@ export function target({ target }) {
 /** @param {Request} request @returns {Arg[]} the command's words, without sudo's */
 export const commandOf = (request) => (request.view.command_at === null ? [] : request.argv.slice(request.view.command_at));
 
+const SHELL = /^(?:ba|da|a|z|k|mk|fi|c|tc|rba)?sh[\d.]*$/;
+/** Programs that run the command in their last words. */
+const WRAPPER = /^(?:env|nice|ionice|nohup|setsid|stdbuf|timeout|time|chroot|script|busybox)$/;
+
+/**
+ * Whether a shell is given a program as text: `sh -c '…'`, `bash -lc '…'`, `env sh -c '…'`.
+ * @param {Arg[]} words
+ */
+export function shellText(words) {
+  /** @param {Arg | undefined} word @param {RegExp} pattern */
+  const is = (word, pattern) => typeof word === "string" && pattern.test(String(basename(word)));
+  const at = words.findIndex((word) => is(word, SHELL));
+  if (at < 0 || (at > 0 && !is(words[0], WRAPPER))) return false;
+  for (let i = at + 1; i < words.length; i += 1) {
+    const word = words[i];
+    if (typeof word !== "string") return false;
+    if (/^-[a-zA-Z]*c[a-zA-Z]*$/.test(word) || /^--command(?:=|$)/.test(word)) return true;
+    // `-o pipefail` takes a word of its own; the first word that is no option is a script's name.
+    if (/^[-+][a-z]*o$/i.test(word) || /^--(?:rc|init-)file$/.test(word)) i += 1;
+    else if (!/^[-+]/.test(word)) return false;
+  }
+  return false;
+}
+
 /** @param {Request} request @returns {Piece[]} what, after "wants to" */
 function action(request) {
   const { view } = request;
@@ -125,6 +149,9 @@ export function warnings(request, { requesters }) {
     add(false, ["Edits files in ", editor], ["What is changed is decided in the editor; you cannot see it."]);
   } else if (view.open_ended) {
     add(true, ["Can run anything"], ["This program gives a shell or takes commands. You cannot know what it will do."]);
+  }
+  if (!bareShell && view.mode !== "edit" && shellText(words)) {
+    add(true, ["Opens a shell that runs what follows"], ["The text after -c is a program of its own. Read it to its end: every command in it runs as ", { raw: to.user }, "."]);
   }
   if (stdin === "piped") add(true, ["Input is piped, you cannot see it"], ["What comes through the pipe can decide what happens."]);
   if (stdin === "file") add(true, ["Input comes from a file, you cannot see it"], ["What the file holds can decide what happens."]);

@@ -195,7 +195,8 @@ impl<'a> Approver<'a> {
     /// Signs in with the passkey, as the page does, and keeps the cookie.
     pub fn sign_in(&mut self) {
         let start = self.site.post("/api/v1/sign-in/start", None, &json!({})).ok();
-        let challenge: Digest = serde_json::from_value(start["challenge"].clone()).expect("a challenge");
+        let nonce: Fixed<32> = serde_json::from_value(start["nonce"].clone()).expect("a nonce");
+        let challenge = Digest::of(Domain::SignIn, &nonce.0);
         let answer = self.site.post(
             "/api/v1/sign-in/finish",
             None,

@@ -255,6 +255,11 @@ fn the_plain_words_say_what_each_command_line_would_do() {
         (&["sudo", "-u", "bob", "-s"], "alice wants to open a bob shell", &["Opens a shell as bob"]),
         (&["sudo", "-s", "id"], "alice wants to run a command in a shell (bash) as root", &[]),
         (&["sudo", "bash"], "alice wants to run bash as root on web01", &["Can run anything"]),
+        (
+            &["sudo", "sh", "-c", "id; id"],
+            "alice wants to run sh as root on web01",
+            &["Opens a shell that runs what follows"],
+        ),
         (&["sudo", "-u", "bob", "id"], "alice wants to run id as bob on web01", &[]),
         (&["sudo", "-g", "disk", "id"], "as alice with the group disk on web01", &["With the group disk"]),
         (&["sudo", "-e", "/etc/hosts"], "alice wants to edit a file as root on web01", &["Edits files in"]),

@@ -195,7 +195,7 @@ async fn sign_in_start(State(site): State<Site>, body: Bytes) -> Result<Json<Val
     let Nothing {} = parse(&body)?;
     let start = site.approvers.start_sign_in()?;
     let rp_id = &site.approvers.engine().roster.rp_id;
-    Ok(Json(json!({ "sign_in": start.sign_in, "challenge": start.challenge, "rp_id": rp_id })))
+    Ok(Json(json!({ "sign_in": start.sign_in, "nonce": start.nonce, "rp_id": rp_id })))
 }
 
 async fn sign_in_finish(

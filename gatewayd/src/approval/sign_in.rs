@@ -46,8 +46,8 @@ impl std::fmt::Debug for Cookie {
 pub struct SignInStart {
     /// Its id.
     pub sign_in: Fixed<16>,
-    /// What the passkey signs.
-    pub challenge: Digest,
+    /// Random; the page makes the challenge of it, so that no sign-in can be an approval.
+    pub nonce: Fixed<32>,
 }
 
 /// The page's answer.
@@ -99,7 +99,8 @@ impl Approvers {
     /// # Errors
     /// [`DenyReason::Internal`] when the random source fails.
     pub fn start_sign_in(&self) -> Result<SignInStart, DenyReason> {
-        let (sign_in, challenge) = (Fixed(random()?), Digest::of(Domain::SignIn, &random::<32>()?));
+        let (sign_in, nonce) = (Fixed(random()?), Fixed(random::<32>()?));
+        let challenge = Digest::of(Domain::SignIn, &nonce.0);
         let now = self.engine.clock.now();
         let mut challenges = self.sign_ins.challenges.lock().unwrap_or_else(PoisonError::into_inner);
         if challenges.len() >= CHALLENGES {
@@ -111,7 +112,7 @@ impl Approvers {
             challenges.remove(&oldest);
         }
         challenges.insert(sign_in, (challenge, now.plus(CHALLENGE_S)));
-        Ok(SignInStart { sign_in, challenge })
+        Ok(SignInStart { sign_in, nonce })
     }
 
     /// Verifies a sign-in; the cookie is new, whatever the browser held before.

@@ -301,6 +301,12 @@ pub struct Approver<'a> {
     pub cookie: Option<String>,
 }
 
+/// The challenge of a sign-in: made of the gateway's random bytes, under the sign-in's own tag.
+pub fn sign_in_challenge(start: &Value) -> Digest {
+    let nonce: Fixed<32> = serde_json::from_value(start["nonce"].clone()).unwrap();
+    Digest::of(Domain::SignIn, &nonce.0)
+}
+
 impl Approver<'_> {
     pub fn signature(&self, parts: &[&[u8]]) -> Fixed<64> {
         self.phone.device_sign(Domain::Claim, &parts.concat())
@@ -308,7 +314,7 @@ impl Approver<'_> {
 
     pub async fn sign_in(&mut self) {
         let start = self.web.post("/api/v1/sign-in/start", None, &json!({})).await.ok();
-        let challenge: Digest = serde_json::from_value(start["challenge"].clone()).unwrap();
+        let challenge = sign_in_challenge(&start);
         let form = self.phone.honest(&self.web.site.roster, &challenge);
         let finish = json!({
             "sign_in": start["sign_in"], "credential_id": self.phone.device.credential_id,

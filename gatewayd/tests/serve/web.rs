@@ -4,7 +4,7 @@ use hyper::Method;
 use serde_json::json;
 use twinlock_protocol::statement::Decision;
 
-use crate::support::{Binary, Gateway, Site};
+use crate::support::{Binary, Gateway, Site, sign_in_challenge};
 
 /// Catalogue: W1 (control: inline)
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +153,7 @@ async fn every_failed_sign_in_looks_the_same() {
     for case in 0..5 {
         let start = bob.web.post("/api/v1/sign-in/start", None, &json!({})).await.ok();
         assert!(start.get("allowCredentials").is_none());
-        let challenge: twinlock_protocol::Digest = serde_json::from_value(start["challenge"].clone()).unwrap();
+        let challenge = sign_in_challenge(&start);
         let mut form = bob.phone.honest(&site.roster, &challenge);
         let mut credential = bob.phone.device.credential_id.clone();
         match case {

@@ -69,6 +69,22 @@ test("each risk has its warning", () => {
   assert.ok(titles(base, service).includes("backup is non-human"));
 });
 
+test("a shell with a program as text is told from a shell with a script", () => {
+  const title = "Opens a shell that runs what follows";
+  const ask = (...words) => titles(changed({ argv: ["sudo", ...words], view: { command_at: 1 } }));
+  const shells = [
+    ["sh", "-c", "id; rm -rf /"], ["/bin/bash", "-lc", "id"], ["bash", "-o", "pipefail", "-c", "id"], ["zsh", "-ec", "id"],
+    ["env", "A=1", "sh", "-c", "id"], ["nice", "-n", "5", "dash", "-c", "id"], ["busybox", "sh", "-c", "id"], ["fish", "--command=id"],
+    ["bash5.2", "--norc", "-c", "id"],
+  ];
+  for (const words of shells) assert.ok(ask(...words).includes(title), words.join(" "));
+  const others = [
+    ["sh", "backup.sh", "-c"], ["grep", "-c", "sh"], ["echo", "sh", "-c", "id"], ["systemctl", "-c"], ["bash", "--rcfile", "-c"],
+    ["ssh", "-c", "aes"], ["sh"], ["sh", { b64: "_w" }, "-c"],
+  ];
+  for (const words of others) assert.ok(!ask(...words).includes(title), words.join(" "));
+});
+
 test("names that hide something are shown escaped in words too", () => {
   assert.equal(says(changed({ target: { user: "ro\u202eot" } })), "Alice wants to run systemctl as ro\\u{202e}ot on web01");
 });

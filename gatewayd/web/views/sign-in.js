@@ -2,7 +2,7 @@
 
 /** @import {SignedIn} from "../types.ts" */
 import { api } from "../api.js";
-import { toBytes } from "../codec.js";
+import { digest, toBytes } from "../codec.js";
 import { find, sign } from "../device-key.js";
 import { button, h, say, screen } from "../dom.js";
 import { assertion } from "../webauthn.js";
@@ -74,11 +74,12 @@ function signIn(then, why = "Then you see the requests that wait for you.") {
  * @param {Awaited<ReturnType<typeof api.signInStart>>} start
  * @param {AbortSignal} signal
  */
-async function finish({ sign_in, challenge, rp_id }, signal) {
-  const nonce = toBytes(challenge);
-  const given = await assertion(nonce, rp_id, null, signal);
+async function finish({ sign_in, nonce, rp_id }, signal) {
+  // Hashed here, under its own tag: whatever the gateway sent, this gesture approves nothing.
+  const challenge = await digest("sign-in", toBytes(nonce));
+  const given = await assertion(challenge, rp_id, null, signal);
   const kept = await find(given.credential_id);
-  const device_signature = kept ? await sign(kept, "claim", nonce) : null;
+  const device_signature = kept ? await sign(kept, "claim", challenge) : null;
   try {
     await api.signInFinish({ sign_in, ...given, device_signature });
     return "signed-in";
