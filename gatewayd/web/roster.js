@@ -24,7 +24,7 @@ const shape = record({
       logins: list(text),
       groups: list(text),
       may_request: flag,
-      standing: oneOf("active", "suspended"),
+      standing: either(oneOf("active"), record({ suspended: record({ by: maybe(text) }) })),
       devices: list(
         record({
           id: text,
@@ -41,6 +41,7 @@ const shape = record({
     }),
   ),
   hosts: list(record({ id: text, name: text, groups: list(text), host_key: bytes(65), agent_key: bytes(65) })),
+  gateways: list(record({ address: text, key: bytes(32) })),
   uids: list(record({ host: text, uid: count, person: text })),
   cas: list(record({ id: text, certificate: bytes() })),
   audit_keys: list(bytes(65)),
@@ -48,6 +49,7 @@ const shape = record({
   rules: record({
     quorum: count,
     floor: levels,
+    aaguids: list(bytes(16)),
     max_ttl_s: count,
     max_approve_by_s: count,
     distinct_client_class: flag,
@@ -107,7 +109,7 @@ export function personLines(person, { persons }) {
     const { owner } = person.kind.service;
     lines.push(["Non-human; ", { raw: persons.find((one) => one.id === owner)?.name ?? owner }, " answers for it"]);
   }
-  if (person.standing === "suspended") lines.push(["Suspended: neither asks nor approves"]);
+  if (person.standing !== "active") lines.push(["Suspended: neither asks nor approves"]);
   lines.push(person.logins.length ? ["Logins: ", ...names(person.logins)] : ["No login"]);
   lines.push([person.may_request ? "May ask for elevation" : "May not ask for elevation"]);
   if (person.groups.length) lines.push(["Groups: ", ...names(person.groups)]);

@@ -152,7 +152,7 @@ export interface Person {
   logins: string[];
   groups: string[];
   may_request: boolean;
-  standing: "active" | "suspended";
+  standing: "active" | { suspended: { by: string | null } };
   devices: Device[];
 }
 export type Which = { any: Record<string, never> } | { of: string[] };
@@ -168,6 +168,7 @@ export interface Roster {
   origins: string[];
   persons: Person[];
   hosts: { id: string; name: string; groups: string[]; host_key: B64; agent_key: B64 }[];
+  gateways: { address: string; key: B64 }[];
   uids: { host: string; uid: number; person: string }[];
   cas: { id: string; certificate: B64 }[];
   audit_keys: B64[];
@@ -175,6 +176,7 @@ export interface Roster {
   rules: {
     quorum: number;
     floor: Assurance;
+    aaguids: B64[];
     max_ttl_s: number;
     max_approve_by_s: number;
     distinct_client_class: boolean;

@@ -25,6 +25,14 @@ pub enum Domain {
     RosterApproval,
     /// The device key's signature over SHA-256 of a roster statement.
     RosterDevice,
+    /// A device record's bytes → the digest that a possession statement names.
+    DeviceRecord,
+    /// A host's two keys → the digest that its words are made from.
+    HostKeys,
+    /// The WebAuthn challenge of a possession statement.
+    Possession,
+    /// The device key's signature over SHA-256 of a possession statement.
+    PossessionDevice,
     /// The session key's signature that the session started.
     Start,
     /// Evidence's bytes → the digest that binds a certificate to them.
@@ -54,6 +62,10 @@ impl Domain {
             Self::Roster => b"twinlock/roster/v1\0",
             Self::RosterApproval => b"twinlock/roster-approval/v1\0",
             Self::RosterDevice => b"twinlock/roster-device/v1\0",
+            Self::DeviceRecord => b"twinlock/device-record/v1\0",
+            Self::HostKeys => b"twinlock/host-keys/v1\0",
+            Self::Possession => b"twinlock/possession/v1\0",
+            Self::PossessionDevice => b"twinlock/possession-device/v1\0",
             Self::Start => b"twinlock/start/v1\0",
             Self::Evidence => b"twinlock/evidence/v1\0",
             Self::Ticket => b"twinlock/ticket/v1\0",

@@ -23,6 +23,7 @@ pub mod statement;
 pub mod verify;
 pub mod webauthn;
 pub mod wire;
+pub mod words;
 
 pub use bytes::{Bytes, Fixed};
 pub use digest::Digest;

@@ -22,6 +22,10 @@ pub const ROSTER_ENVELOPE_BYTES: usize = 2 * ROSTER_BYTES;
 pub const ROSTER_LIST: usize = 256;
 /// Roster versions in one chain that a verifier walks.
 pub const ROSTER_STEPS: usize = 64;
+/// Signatures of one roster version above 1.
+pub const ROSTER_SIGNATURES: usize = 16;
+/// Possession statements of one roster version: devices that are new in it.
+pub const ROSTER_POSSESSIONS: usize = 256;
 /// Evidence, serialised, in bytes.
 pub const EVIDENCE_BYTES: usize = 2 * 1024 * 1024;
 /// Statements in one evidence, approvals and denials together.

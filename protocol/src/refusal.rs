@@ -143,6 +143,8 @@ reasons! {
     ApproverNotEligible = "approver-not-eligible", PermDenied, Forbidden, true, "an approver is not eligible for this host and target", "ask somebody who is";
     /// The device is weaker than the roster's floor.
     AssuranceTooLow = "assurance-too-low", PermDenied, Forbidden, true, "an approver's device is below the roster's assurance floor", "approve with a stronger device";
+    /// The device's authenticator model is not on the roster's list.
+    ModelNotListed = "model-not-listed", PermDenied, Forbidden, true, "an approver's authenticator model is not on the roster's list", "approve with a listed model, or list this one with two signatures";
     /// Both approvals are by one person.
     SamePerson = "same-person", PermDenied, Forbidden, true, "both approvals are by one person", "a second person must approve";
     /// Both approvals are by one device or key.

@@ -22,8 +22,9 @@ use crate::roster::{
 };
 use crate::signature::{PublicKey, SigningKey};
 use crate::statement::{
-    APPROVAL_DOMAINS, ApprovalKind, ApprovalStatement, Assertion, Channel, Decision, InboxMark, ROSTER_DOMAINS,
-    RosterKind, RosterStatement, SignedStatement, StartKind, StartStatement, StatementDomains,
+    APPROVAL_DOMAINS, ApprovalKind, ApprovalStatement, Assertion, Channel, Decision, InboxMark, POSSESSION_DOMAINS,
+    PossessionKind, PossessionStatement, ROSTER_DOMAINS, RosterKind, RosterStatement, SignedStatement, StartKind,
+    StartStatement, StatementDomains,
 };
 use crate::verify::{VerifiedRequest, verify_request};
 
@@ -242,6 +243,32 @@ impl Phone {
         };
         self.sign(roster, ROSTER_DOMAINS, &statement.to_bytes())
     }
+
+    /// A statement that this phone holds the keys of its record.
+    #[must_use]
+    pub fn possession(&self) -> PossessionStatement {
+        PossessionStatement {
+            kind: PossessionKind::Possession,
+            version: 1,
+            person: self.person.clone(),
+            device: self.device.record_digest(),
+            credential_id: self.device.credential_id.clone(),
+            device_id: self.device.id.clone(),
+            gateway_salt: Fixed(random()),
+        }
+    }
+
+    /// A signed possession statement, at `roster`'s origin.
+    #[must_use]
+    pub fn sign_possession(&self, roster: &Roster) -> SignedStatement {
+        self.sign(roster, POSSESSION_DOMAINS, &self.possession().to_bytes())
+    }
+
+    /// Forgets the device key and makes a new one, as a browser does that dropped it.
+    pub fn renew_device_key(&mut self) {
+        (self.device_key, _) = SigningKey::generate().expect("key");
+        self.device.device_key = Some(self.device_key.public());
+    }
 }
 
 /// A roster with all its private keys.
@@ -305,6 +332,7 @@ impl Fixture {
                 host_key: host_key.public(),
                 agent_key: agent_key.public(),
             }],
+            gateways: Vec::new(),
             uids: Vec::new(),
             cas: vec![Ca { id: CaId::new("ca1").expect("ca id"), certificate: Bytes(ca.to_vec()) }],
             audit_keys: Vec::new(),
@@ -312,6 +340,7 @@ impl Fixture {
             rules: Rules {
                 quorum: 2,
                 floor: Assurance::C,
+                aaguids: Vec::new(),
                 max_ttl_s: 3600,
                 max_approve_by_s: 600,
                 distinct_client_class: false,
@@ -337,6 +366,45 @@ impl Fixture {
         let envelope =
             RosterEnvelope::new(&self.roster, self.phones.iter().map(|p| p.sign_roster(&self.roster)).collect());
         let verified = VerifiedRoster::genesis(&envelope, &envelope.digest).expect("the fixture's roster is sound");
+        (envelope, verified)
+    }
+
+    /// The roster after `head`, changed by `edit`; not yet signed.
+    #[must_use]
+    pub fn next(head: &VerifiedRoster, edit: impl FnOnce(&mut Roster)) -> Roster {
+        let mut roster = head.roster().clone();
+        roster.version += 1;
+        roster.previous = Some(head.digest());
+        edit(&mut roster);
+        roster
+    }
+
+    /// The envelope of `next`, signed by the phones of these persons, with a possession statement of
+    /// every new device whose phone is in [`Self::phones`].
+    #[must_use]
+    pub fn envelope(&self, head: &VerifiedRoster, next: &Roster, signers: &[&str]) -> RosterEnvelope {
+        let signatures = signers.iter().map(|person| self.phone(person).sign_roster(next)).collect();
+        let holds = |(_, device): (&Person, &Device)| {
+            let phone = self.phones.iter().find(|phone| phone.device == *device)?;
+            Some(phone.sign_possession(next))
+        };
+        let new = head.new_devices(next).unwrap_or_default();
+        RosterEnvelope::with_possessions(next, signatures, new.into_iter().filter_map(holds).collect())
+    }
+
+    /// One lawful step: `edit`, signed by these persons. Becomes [`Self::roster`], so that requests
+    /// are made under it.
+    #[must_use]
+    pub fn step(
+        &mut self,
+        head: &VerifiedRoster,
+        signers: &[&str],
+        edit: impl FnOnce(&mut Roster),
+    ) -> (RosterEnvelope, VerifiedRoster) {
+        let next = Self::next(head, edit);
+        let envelope = self.envelope(head, &next, signers);
+        let verified = head.successor(&envelope).expect("the step is lawful");
+        self.roster = next;
         (envelope, verified)
     }
 

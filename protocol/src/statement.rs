@@ -1,6 +1,6 @@
-//! What a person signs: an approval or denial of one request, or a roster. The page serialises a
-//! statement once; its bytes travel unchanged, and the WebAuthn challenge and the device signature
-//! are made from them.
+//! What a person signs: an approval or denial of one request, a roster, or the possession of a new
+//! device's keys. The page serialises a statement once; its bytes travel unchanged, and the WebAuthn
+//! challenge and the device signature are made from them.
 
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,36 @@ pub struct RosterStatement {
     pub gateway_salt: Fixed<32>,
 }
 
+/// `"possession"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PossessionKind {
+    /// The only value.
+    #[serde(rename = "possession")]
+    Possession,
+}
+
+/// A device's word that it holds the keys under which a roster is about to list it. Field order is
+/// the encoding order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PossessionStatement {
+    /// `"possession"`.
+    pub kind: PossessionKind,
+    /// [`VERSION`].
+    pub version: u32,
+    /// Whose device it is.
+    pub person: PersonId,
+    /// The device's record, exactly as it will stand in the roster
+    /// ([`Device::record_digest`](crate::roster::Device::record_digest)).
+    pub device: Digest,
+    /// The record's passkey.
+    pub credential_id: CredentialId,
+    /// The record's id.
+    pub device_id: DeviceId,
+    /// 256 bits from the gateway's random source.
+    pub gateway_salt: Fixed<32>,
+}
+
 /// The parts of a WebAuthn assertion that a verifier needs, byte for byte as the browser gave them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -148,6 +178,10 @@ pub const APPROVAL_DOMAINS: StatementDomains = StatementDomains { challenge: Dom
 /// The tags of roster signatures.
 pub const ROSTER_DOMAINS: StatementDomains =
     StatementDomains { challenge: Domain::RosterApproval, device: Domain::RosterDevice };
+
+/// The tags of possession statements.
+pub const POSSESSION_DOMAINS: StatementDomains =
+    StatementDomains { challenge: Domain::Possession, device: Domain::PossessionDevice };
 
 impl StatementDomains {
     /// The WebAuthn challenge: `SHA-256(tag ‖ statement)`.
@@ -208,6 +242,26 @@ impl RosterStatement {
         let statement: Self = decode_canonical("roster statement", limits::STATEMENT_BYTES, bytes)?;
         if statement.version != VERSION {
             return Err(DecodeError::Invalid { what: "roster statement", rule: "version is 1" });
+        }
+        Ok(statement)
+    }
+}
+
+impl PossessionStatement {
+    /// The bytes that are signed and travel.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads and checks a statement.
+    ///
+    /// # Errors
+    /// Over-long, malformed or not canonical input, or another version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let statement: Self = decode_canonical("possession statement", limits::STATEMENT_BYTES, bytes)?;
+        if statement.version != VERSION {
+            return Err(DecodeError::Invalid { what: "possession statement", rule: "version is 1" });
         }
         Ok(statement)
     }

@@ -289,7 +289,7 @@ pub fn verify_statement(
 ///
 /// # Errors
 /// [`DenyReason::ApproverIsRequester`], [`DenyReason::ApproverNotEligible`],
-/// [`DenyReason::AssuranceTooLow`].
+/// [`DenyReason::AssuranceTooLow`], [`DenyReason::ModelNotListed`].
 pub fn check_eligible(
     roster: &VerifiedRoster,
     request: &VerifiedRequest,
@@ -303,10 +303,7 @@ pub fn check_eligible(
     if person.standing != Standing::Active || !gate.approvers.iter().any(|group| person.groups.contains(group)) {
         return Err(DenyReason::ApproverNotEligible);
     }
-    if device.assurance() < roster.roster().rules.floor {
-        return Err(DenyReason::AssuranceTooLow);
-    }
-    Ok(())
+    roster.roster().rules.check_device(device)
 }
 
 /// Two distinct persons with distinct keys said yes to one request that neither of them made.

@@ -9,12 +9,18 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use twinlock_protocol::escape;
 use twinlock_protocol::evidence::SignedRequest;
-use twinlock_protocol::ids::{RequestId, TerminalCode, Ticket};
+use twinlock_protocol::ids::{CaId, GroupName, HostId, PersonId, RequestId, TerminalCode, Ticket};
 use twinlock_protocol::request::{Arg, ElevationRequest, Mode, StdinKind};
-use twinlock_protocol::roster::{RosterEnvelope, VerifiedRoster};
-use twinlock_protocol::softphone::{Fixture, evidence};
-use twinlock_protocol::statement::{APPROVAL_DOMAINS, ApprovalStatement, Channel, Decision, SignedStatement};
+use twinlock_protocol::roster::change::{Change, changes};
+use twinlock_protocol::roster::{
+    Assurance, Device, GatewayEntry, Host, Roster, RosterEnvelope, Standing, Suspension, VerifiedRoster, Which,
+};
+use twinlock_protocol::softphone::{Fixture, Phone, evidence, person};
+use twinlock_protocol::statement::{
+    APPROVAL_DOMAINS, ApprovalStatement, Channel, Decision, POSSESSION_DOMAINS, SignedStatement,
+};
 use twinlock_protocol::verify::{evidence_digest, verify_evidence, verify_request};
+use twinlock_protocol::words::words;
 use twinlock_protocol::{Bytes, Digest, Fixed, UnixTime};
 
 /// A case of evidence: who pins what, what was asked, what was said, and what must come of it.
@@ -77,6 +83,59 @@ struct SmallDigests {
     code: String,
     code_salt: Fixed<16>,
     code_hash: Digest,
+}
+
+/// One step of a roster chain.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StepCase {
+    what: String,
+    envelope: RosterEnvelope,
+    /// Every difference to the version before.
+    changes: Vec<Change>,
+    /// The same, a line each.
+    lines: Vec<String>,
+}
+
+/// A chain of rosters from its ceremony.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChainCase {
+    what: String,
+    pin: Digest,
+    genesis: RosterEnvelope,
+    steps: Vec<StepCase>,
+}
+
+/// A difference that no chain need allow: what people would read.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChangesCase {
+    what: String,
+    old: Bytes,
+    new: Bytes,
+    changes: Vec<Change>,
+    lines: Vec<String>,
+}
+
+/// A device record and everything that is made from it.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PossessionCase {
+    what: String,
+    person: PersonId,
+    device: Device,
+    device_digest: Digest,
+    words: String,
+    statement: Bytes,
+    challenge: Digest,
+    device_message: Bytes,
+    signed: SignedStatement,
+    origin: String,
+    rp_id: String,
+    host: Host,
+    host_digest: Digest,
+    host_words: String,
 }
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -339,4 +398,214 @@ fn ticket_and_code_vectors_hash_alike() {
     });
     assert_eq!(case.ticket.hash(), case.ticket_hash);
     assert_eq!(TerminalCode::new(&case.code).unwrap().commitment(&case.code_salt), case.code_hash);
+}
+
+fn step_case(
+    fixture: &mut Fixture,
+    head: &mut VerifiedRoster,
+    what: &str,
+    signers: &[&str],
+    edit: impl FnOnce(&mut Roster),
+) -> StepCase {
+    let (envelope, next) = fixture.step(head, signers, edit);
+    let changes = changes(head, &next);
+    *head = next;
+    StepCase { what: what.into(), envelope, lines: changes.iter().map(Change::to_line).collect(), changes }
+}
+
+fn id(text: &str) -> PersonId {
+    PersonId::new(text).unwrap()
+}
+
+fn of<'a>(roster: &'a mut Roster, id: &str) -> &'a mut twinlock_protocol::roster::Person {
+    roster.persons.iter_mut().find(|person| person.id.as_str() == id).unwrap()
+}
+
+fn chain_case() -> ChainCase {
+    let mut fixture = Fixture::new(b"a CA", NOW);
+    let (genesis, mut head) = fixture.seal();
+    let pin = genesis.digest;
+    let erin = Phone::new("erin", "erin-phone");
+    let device = erin.device.clone();
+    fixture.phones.push(erin);
+    let mut steps = Vec::new();
+    steps.push(step_case(&mut fixture, &mut head, "two add a person with a device", &["bob", "carol"], |roster| {
+        roster.persons.push(person("erin", &["approvers"], vec![device]));
+    }));
+    steps.push(step_case(&mut fixture, &mut head, "one suspends another", &["erin"], |roster| {
+        of(roster, "dave").standing = Standing::Suspended(Suspension { by: Some(id("erin")) });
+    }));
+    steps.push(step_case(&mut fixture, &mut head, "two lift it", &["bob", "carol"], |roster| {
+        of(roster, "dave").standing = Standing::Active;
+    }));
+    let dave = fixture.phones.iter_mut().find(|phone| phone.person.as_str() == "dave").unwrap();
+    dave.renew_device_key();
+    let key = dave.device.device_key;
+    steps.push(step_case(
+        &mut fixture,
+        &mut head,
+        "a dropped device key is restored, one other signs",
+        &["bob"],
+        |roster| {
+            of(roster, "dave").devices[0].device_key = key;
+        },
+    ));
+    steps.push(step_case(
+        &mut fixture,
+        &mut head,
+        "rules, gateways, CAs, hosts and expiry",
+        &["carol", "dave"],
+        |roster| {
+            roster.rules.max_ttl_s = 1800;
+            roster.gateways.push(GatewayEntry { address: "gw2.example.org:7443".into(), key: Digest::plain(b"a key") });
+            let ca = roster.cas[0].clone();
+            roster.cas.push(twinlock_protocol::roster::Ca {
+                id: CaId::new("ca2").unwrap(),
+                certificate: Bytes([ca.certificate.0, vec![1]].concat()),
+            });
+            roster.expires_at = roster.expires_at.plus(86_400);
+            roster.hosts[0].groups.push(GroupName::new("web").unwrap());
+            roster.persons.retain(|person| person.id.as_str() != "erin");
+        },
+    ));
+    ChainCase { what: "a roster's life".into(), pin, genesis, steps }
+}
+
+#[test]
+fn chain_vectors_verify_step_by_step() {
+    let case: ChainCase = vector("roster-chain.json", chain_case);
+    let mut head = VerifiedRoster::genesis(&case.genesis, &case.pin).unwrap();
+    assert_eq!(case.steps.len(), 5);
+    for step in &case.steps {
+        let next = head.successor(&step.envelope).unwrap_or_else(|error| panic!("{}: {error}", step.what));
+        assert_eq!(changes(&head, &next), step.changes, "{}", step.what);
+        assert_eq!(step.changes.iter().map(Change::to_line).collect::<Vec<_>>(), step.lines, "{}", step.what);
+        head = next;
+    }
+    let envelopes: Vec<RosterEnvelope> = case.steps.into_iter().map(|step| step.envelope).collect();
+    let genesis = VerifiedRoster::genesis(&case.genesis, &case.pin).unwrap();
+    assert_eq!(genesis.follow(&envelopes).unwrap(), head);
+}
+
+fn changes_cases() -> Vec<ChangesCase> {
+    type Edit = fn(&mut Roster);
+    let edits: [(&str, Edit); 9] = [
+        ("nothing but the version", |roster| roster.version = 2),
+        ("a person's every field", |roster| {
+            let carol = of(roster, "carol");
+            carol.name = "Carol \u{c4}, of \"sales\"; bob: x".into();
+            carol.logins = vec!["carol".into(), "c.arol".into()];
+            carol.groups.clear();
+            carol.may_request = false;
+            carol.standing = Standing::Suspended(Suspension { by: None });
+        }),
+        ("a label alone, without the words", |roster| of(roster, "bob").devices[0].label = "bob's old phone".into()),
+        ("a device's every field", |roster| {
+            let device = &mut of(roster, "bob").devices[0];
+            device.client_class = twinlock_protocol::roster::ClientClass::Terminal;
+            device.backup_eligible = false;
+            device.attested = true;
+            device.aaguid = Fixed([0xa5; 16]);
+            device.device_key = None;
+        }),
+        ("a device moves to another person", |roster| {
+            let device = of(roster, "bob").devices.remove(0);
+            of(roster, "alice").devices.push(device);
+        }),
+        ("another order", |roster| {
+            roster.persons.reverse();
+            roster.origins.insert(0, "https://a.tl.example.org".into());
+        }),
+        ("gates", |roster| {
+            let mut gate = roster.rules.gates[0].clone();
+            gate.hosts = Which::Of(vec![GroupName::new("web").unwrap(), GroupName::new("db").unwrap()]);
+            gate.targets = Which::Of(vec!["root".into()]);
+            roster.rules.gates.insert(0, gate);
+        }),
+        ("rules", |roster| {
+            roster.rules.floor = Assurance::B;
+            roster.rules.aaguids = vec![Fixed([7; 16])];
+            roster.rules.distinct_client_class = true;
+        }),
+        ("hosts, uids and keys", |roster| {
+            let mut host = roster.hosts[0].clone();
+            host.id = HostId::new("db01").unwrap();
+            roster.hosts[0].name = "web01.example.org".into();
+            roster.uids.push(twinlock_protocol::roster::UidEntry {
+                host: host.id.clone(),
+                uid: 1000,
+                person: id("alice"),
+            });
+            roster.audit_keys.push(host.host_key);
+            roster.break_glass_keys.push(host.agent_key);
+            roster.hosts.push(host);
+        }),
+    ];
+    let mut cases: Vec<ChangesCase> = Vec::new();
+    for (what, edit) in edits {
+        let old = Fixture::new(b"a CA", NOW).roster;
+        let mut new = old.clone();
+        edit(&mut new);
+        for (what, old, new) in [(what.to_owned(), &old, &new), (format!("{what}, undone"), &new, &old)] {
+            let changes = changes(old, new);
+            cases.push(ChangesCase {
+                what,
+                old: Bytes(old.to_bytes()),
+                new: Bytes(new.to_bytes()),
+                lines: changes.iter().map(Change::to_line).collect(),
+                changes,
+            });
+        }
+    }
+    cases
+}
+
+/// The rosters of these cases need not be sound: they are read as what they say.
+#[test]
+fn changes_vectors_list_every_difference() {
+    let cases: Vec<ChangesCase> = vector("roster-changes.json", changes_cases);
+    assert_eq!(cases.len(), 18);
+    for case in cases {
+        let read = |bytes: &Bytes| -> Roster { serde_json::from_slice(&bytes.0).unwrap() };
+        let found = changes(&read(&case.old), &read(&case.new));
+        assert_eq!(found, case.changes, "{}", case.what);
+        assert_eq!(found.iter().map(Change::to_line).collect::<Vec<_>>(), case.lines, "{}", case.what);
+        assert_eq!(found.is_empty(), case.what.starts_with("nothing"), "{}", case.what);
+    }
+}
+
+#[test]
+fn possession_vectors_give_their_bytes_challenge_and_words() {
+    let case: PossessionCase = vector("possession.json", || {
+        let fixture = Fixture::new(b"a CA", NOW);
+        let (_, head) = fixture.seal();
+        let erin = Phone::new("erin", "erin-phone");
+        let statement = erin.possession().to_bytes();
+        let host = head.hosts[0].clone();
+        PossessionCase {
+            what: "a new phone proves possession of its keys; a host's words".into(),
+            person: erin.person.clone(),
+            device_digest: erin.device.record_digest(),
+            words: words(&erin.device.record_digest()).join(" "),
+            challenge: POSSESSION_DOMAINS.challenge(&statement),
+            device_message: Bytes(POSSESSION_DOMAINS.device_message(&statement)),
+            signed: erin.sign(&head, POSSESSION_DOMAINS, &statement),
+            statement: Bytes(statement),
+            origin: head.origins[0].clone(),
+            rp_id: head.rp_id.clone(),
+            device: erin.device.clone(),
+            host_digest: host.keys_digest(),
+            host_words: words(&host.keys_digest()).join(" "),
+            host,
+        }
+    });
+    assert_eq!(case.device.record_digest(), case.device_digest);
+    assert_eq!(words(&case.device_digest).join(" "), case.words);
+    assert_eq!(words(&case.host.keys_digest()).join(" "), case.host_words);
+    assert_eq!(case.host.keys_digest(), case.host_digest);
+    assert_eq!(POSSESSION_DOMAINS.challenge(&case.statement.0), case.challenge);
+    assert_eq!(POSSESSION_DOMAINS.device_message(&case.statement.0), case.device_message.0);
+    let (_, head) = Fixture::new(b"a CA", NOW).seal();
+    assert_eq!((&head.origins[0], &head.rp_id), (&case.origin, &case.rp_id));
+    head.verify_possession(&case.person, &case.device, &case.signed).unwrap();
 }

@@ -8,7 +8,8 @@ use twinlock_protocol::evidence::{Evidence, SignedRequest};
 use twinlock_protocol::ids::{DeviceId, GroupName, PersonId, TerminalCode, Ticket};
 use twinlock_protocol::request::{ElevationRequest, Login, RequestKind, Scope};
 use twinlock_protocol::roster::{
-    Assurance, Gate, PersonKind, RosterEnvelope, RosterError, ServiceOwner, Standing, UidEntry, VerifiedRoster, Which,
+    Assurance, Gate, PersonKind, RosterEnvelope, RosterError, ServiceOwner, Standing, Suspension, UidEntry,
+    VerifiedRoster, Which,
 };
 use twinlock_protocol::softphone::{AssertionForm, Fixture, Phone, evidence, person, start};
 use twinlock_protocol::statement::{
@@ -363,7 +364,7 @@ fn unknown_and_forbidden_requesters_are_refused() {
     assert_eq!(ask(|r| r.requester.pam_ruser = Some("x".into()), |_| {}), Err(DenyReason::RequesterUnknown));
     assert_eq!(ask(|_| {}, |f| f.roster.persons[0].may_request = false), Err(DenyReason::RequesterMayNotAsk));
     assert_eq!(
-        ask(|_| {}, |f| f.roster.persons[0].standing = Standing::Suspended),
+        ask(|_| {}, |f| f.roster.persons[0].standing = Standing::Suspended(Suspension { by: None })),
         Err(DenyReason::RequesterMayNotAsk)
     );
     assert_eq!(ask(|r| r.kind = RequestKind::Ssh, |_| {}), Err(DenyReason::KindUnsupported));
@@ -603,7 +604,8 @@ fn people_outside_the_gate_and_suspended_people_do_not_count() {
         other_group.judge(vec![other_group.yes("dave"), other_group.yes("carol")]),
         Err(DenyReason::ApproverNotEligible)
     );
-    let suspended = scene_with(|fixture| fixture.roster.persons[3].standing = Standing::Suspended);
+    let suspended =
+        scene_with(|fixture| fixture.roster.persons[3].standing = Standing::Suspended(Suspension { by: None }));
     assert_eq!(
         suspended.judge(vec![suspended.yes("dave"), suspended.yes("carol")]),
         Err(DenyReason::ApproverNotEligible)
@@ -735,7 +737,10 @@ fn a_sealed_roster_verifies_against_its_pin_only() {
     foreign.signatures[0] = Phone::new("bob", "bob-phone").sign_roster(&fixture.roster);
     assert!(matches!(VerifiedRoster::genesis(&foreign, &honest.digest), Err(RosterError::Signature(_))));
     let relabelled = RosterEnvelope { version: 2, ..honest.clone() };
-    assert_eq!(VerifiedRoster::genesis(&relabelled, &honest.digest), Err(RosterError::Version(2)));
+    assert_eq!(
+        VerifiedRoster::genesis(&relabelled, &honest.digest),
+        Err(RosterError::Version { expected: 2, found: 1 })
+    );
     // bob's true keys, over something else than this roster or in another's name.
     let bob = fixture.phone("bob");
     type Edit = (&'static str, fn(&mut RosterStatement));

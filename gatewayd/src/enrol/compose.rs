@@ -114,6 +114,7 @@ impl Plan {
             origins: vec![self.origin.clone()],
             persons: self.participants.iter().map(|one| one.person(devices(&one.id))).collect(),
             hosts: self.hosts.clone(),
+            gateways: Vec::new(),
             uids: Vec::new(),
             cas: CaId::new("elevation-1")
                 .map(|id| Ca { id, certificate: Bytes(self.ca.clone()) })
@@ -124,6 +125,7 @@ impl Plan {
             rules: Rules {
                 quorum: limits::MIN_QUORUM,
                 floor: self.floor,
+                aaguids: Vec::new(),
                 max_ttl_s: self.max_ttl_s,
                 max_approve_by_s: limits::MAX_APPROVE_BY_S,
                 distinct_client_class: false,

@@ -74,6 +74,19 @@ const checks = {
     assert.equal(toText(await deviceMessage("device", bytes)), v.device_message);
     assert.equal(v.signed.statement, v.bytes);
   },
+  "roster-chain.json": async (v) => {
+    for (const { bytes, digest: given } of [v.genesis, ...v.steps.map((step) => step.envelope)]) {
+      readRoster(toBytes(bytes));
+      assert.equal(toText(await digest("roster", toBytes(bytes))), given);
+    }
+  },
+  "roster-changes.json": (v) => {
+    for (const { old, new: next } of v) for (const bytes of [old, next]) readRoster(toBytes(bytes));
+  },
+  "possession.json": async (v) => {
+    assert.equal(toText(await digest("possession", toBytes(v.statement))), v.challenge);
+    assert.equal(toText(await deviceMessage("possession-device", toBytes(v.statement))), v.device_message);
+  },
   evidence: async (v) => {
     const bytes = toBytes(v.roster.bytes);
     const roster = readRoster(bytes);

@@ -9,6 +9,7 @@ use crate::codec::{decode_canonical, encode};
 use crate::digest::{Digest, Domain};
 use crate::ids::{CaId, CredentialId, DeviceId, GroupName, HostId, PersonId};
 use crate::limits;
+use crate::refusal::DenyReason;
 use crate::signature::PublicKey;
 
 /// The only roster format version that exists.
@@ -70,6 +71,13 @@ pub struct Device {
 }
 
 impl Device {
+    /// The digest of this record, byte for byte as it stands in a roster: what its owner signs to
+    /// prove possession, and what the words on the phone are made from.
+    #[must_use]
+    pub fn record_digest(&self) -> Digest {
+        Digest::of(Domain::DeviceRecord, &encode(self))
+    }
+
     /// The assurance level (design §4.6).
     #[must_use]
     pub fn assurance(&self) -> Assurance {
@@ -106,13 +114,33 @@ pub struct ServiceOwner {
 }
 
 /// Whether a person counts at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// May do what groups and flags say.
     Active,
     /// Neither asks nor approves until two others lift it.
-    Suspended,
+    Suspended(Suspension),
+}
+
+/// Who suspended somebody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suspension {
+    /// The one person who did it alone, who can't suspend anybody else alone meanwhile; none when
+    /// two did.
+    pub by: Option<PersonId>,
+}
+
+impl Standing {
+    /// Who suspended this person alone.
+    #[must_use]
+    pub fn suspended_alone_by(&self) -> Option<&PersonId> {
+        match self {
+            Self::Active => None,
+            Self::Suspended(suspension) => suspension.by.as_ref(),
+        }
+    }
 }
 
 /// A person: requester, approver or both.
@@ -151,6 +179,24 @@ pub struct Host {
     pub host_key: PublicKey,
     /// The key of its agent's TLS client certificate: SEC1, P-256.
     pub agent_key: PublicKey,
+}
+
+impl Host {
+    /// The digest of both keys: what the words on the host's terminal are made from while it joins.
+    #[must_use]
+    pub fn keys_digest(&self) -> Digest {
+        Digest::of_parts(Domain::HostKeys, &[&self.host_key.0, &self.agent_key.0])
+    }
+}
+
+/// A gateway that agents may reach, whatever their configuration says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayEntry {
+    /// Its agent listener, `HOST:PORT`.
+    pub address: String,
+    /// The key of its agent listener: SHA-256 of the SubjectPublicKeyInfo, DER.
+    pub key: Digest,
 }
 
 /// A numeric uid on one host that is a person, where the name is not enough.
@@ -241,6 +287,8 @@ pub struct Rules {
     pub quorum: u32,
     /// The weakest device that counts.
     pub floor: Assurance,
+    /// The authenticator models that count; any where it is empty.
+    pub aaguids: Vec<Fixed<16>>,
     /// The longest life of a grant, in seconds.
     pub max_ttl_s: u32,
     /// The longest time from request to the last approval, in seconds.
@@ -249,6 +297,23 @@ pub struct Rules {
     pub distinct_client_class: bool,
     /// Who may approve what, where.
     pub gates: Vec<Gate>,
+}
+
+impl Rules {
+    /// Whether a device counts at all: strong enough, and of a model that is listed where models
+    /// are listed.
+    ///
+    /// # Errors
+    /// [`DenyReason::AssuranceTooLow`], [`DenyReason::ModelNotListed`].
+    pub fn check_device(&self, device: &Device) -> Result<(), DenyReason> {
+        if device.assurance() < self.floor {
+            return Err(DenyReason::AssuranceTooLow);
+        }
+        if !self.aaguids.is_empty() && !self.aaguids.contains(&device.aaguid) {
+            return Err(DenyReason::ModelNotListed);
+        }
+        Ok(())
+    }
 }
 
 /// The content of one roster version. Field order is the encoding order.
@@ -275,6 +340,8 @@ pub struct Roster {
     pub persons: Vec<Person>,
     /// Every host.
     pub hosts: Vec<Host>,
+    /// Gateways; where there are none, agents know theirs from their configuration alone.
+    pub gateways: Vec<GatewayEntry>,
     /// uids that names can't settle.
     pub uids: Vec<UidEntry>,
     /// Elevation CAs.

@@ -23,12 +23,25 @@ pub struct RosterEnvelope {
     pub bytes: Bytes,
     /// Roster statements over `digest`.
     pub signatures: Vec<SignedStatement>,
+    /// Possession statements of the devices that are new in this version; none in version 1, where
+    /// every device signs the roster itself.
+    pub possessions: Vec<SignedStatement>,
 }
 
 impl RosterEnvelope {
-    /// Wraps a roster with its signatures.
+    /// Wraps a roster with its signatures; version 1 has no possession statements.
     #[must_use]
     pub fn new(roster: &Roster, signatures: Vec<SignedStatement>) -> Self {
+        Self::with_possessions(roster, signatures, Vec::new())
+    }
+
+    /// Wraps a roster with its signatures and the possession statements of its new devices.
+    #[must_use]
+    pub fn with_possessions(
+        roster: &Roster,
+        signatures: Vec<SignedStatement>,
+        possessions: Vec<SignedStatement>,
+    ) -> Self {
         let bytes = roster.to_bytes();
         Self {
             format: RosterFormat::Roster,
@@ -36,6 +49,7 @@ impl RosterEnvelope {
             digest: Roster::digest_of(&bytes),
             bytes: Bytes(bytes),
             signatures,
+            possessions,
         }
     }
 

@@ -1,8 +1,10 @@
 //! What decisions ask a roster: who a login is, who owns a credential, which gate decides, who may
 //! approve behind it.
 
+use std::collections::BTreeSet;
+
 use super::{Device, Gate, Host, Person, PersonKind, Roster, Standing};
-use crate::ids::{CredentialId, HostId, PersonId};
+use crate::ids::{CredentialId, GroupName, HostId, PersonId};
 use crate::refusal::DenyReason;
 use crate::request::{Login, Requester, Target};
 
@@ -90,6 +92,22 @@ impl Roster {
         self.rules.gates.iter().find(|gate| gate.hosts.holds_one_of(&host.groups) && gate.targets.holds(&user))
     }
 
+    fn has_device_that_counts(&self, person: &Person) -> bool {
+        person.devices.iter().any(|device| self.rules.check_device(device).is_ok())
+    }
+
+    /// Everybody who can approve somewhere now, and so can sign the next roster.
+    #[must_use]
+    pub fn approvers(&self) -> Vec<&Person> {
+        let groups: BTreeSet<&GroupName> = self.rules.gates.iter().flat_map(|gate| &gate.approvers).collect();
+        let approves = |person: &&Person| {
+            person.standing == Standing::Active
+                && person.groups.iter().any(|group| groups.contains(group))
+                && self.has_device_that_counts(person)
+        };
+        self.persons.iter().filter(approves).collect()
+    }
+
     /// Everybody who may approve behind this gate, but for `excluded`.
     #[must_use]
     pub fn eligible<'a>(&'a self, gate: &Gate, excluded: &[PersonId]) -> Vec<&'a Person> {
@@ -99,7 +117,7 @@ impl Roster {
                 !excluded.contains(&person.id)
                     && person.standing == Standing::Active
                     && gate.approvers.iter().any(|group| person.groups.contains(group))
-                    && person.devices.iter().any(|device| device.assurance() >= self.rules.floor)
+                    && self.has_device_that_counts(person)
             })
             .collect()
     }

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Device, FORMAT_VERSION, Gate, Host, Person, PersonKind, Roster, RosterError, ServiceOwner, Standing, UidEntry,
-};
-use crate::ids::{GroupName, HostId, PersonId};
+use super::{Device, FORMAT_VERSION, Gate, Host, Person, PersonKind, Roster, RosterError, ServiceOwner, UidEntry};
+use crate::ids::{HostId, PersonId};
 use crate::limits;
 
 impl Roster {
@@ -50,9 +48,7 @@ impl Roster {
         }
         self.check_unique()?;
         self.check_references()?;
-        let groups: BTreeSet<&GroupName> = self.rules.gates.iter().flat_map(|gate| &gate.approvers).collect();
-        let approvers = self.persons.iter().filter(|person| self.can_approve_somewhere(person, &groups)).count();
-        if approvers < self.rules.quorum as usize {
+        if self.approvers().len() < self.rules.quorum as usize {
             return unsound("fewer people can approve than the quorum asks for");
         }
         Ok(())
@@ -70,7 +66,8 @@ impl Roster {
             |person: &Person| short(person.logins.len()) && short(person.groups.len()) && short(person.devices.len());
         let gates = &self.rules.gates;
         let keys = [self.audit_keys.len(), self.break_glass_keys.len()];
-        if [self.origins.len(), self.cas.len(), gates.len()].into_iter().chain(keys).all(short)
+        let lists = [self.origins.len(), self.gateways.len(), self.cas.len(), gates.len(), self.rules.aaguids.len()];
+        if lists.into_iter().chain(keys).all(short)
             && gates.iter().all(gate_fits)
             && self.persons.iter().all(person_fits)
             && self.hosts.iter().all(|host| short(host.groups.len()))
@@ -81,8 +78,9 @@ impl Roster {
         }
     }
 
-    /// Keys and credentials are compared as bytes, which is sound because a point has one spelling
-    /// of 65 bytes. Names that people tell apart by eye, and logins, which some hosts look up without
+    /// Credentials are compared as bytes. Keys are compared by their x coordinate: a point has one
+    /// spelling of 65 bytes, and whoever holds the private half of one also holds that of the only
+    /// other point with this x. Names that people tell apart by eye, and logins, which some hosts look up without
     /// regard to case, differ by more than case.
     fn check_unique(&self) -> Result<(), RosterError> {
         let devices = || self.persons.iter().flat_map(|person| &person.devices);
@@ -112,9 +110,12 @@ impl Roster {
             (all_distinct(self.persons.iter().flat_map(|person| &person.logins)), "a login appears twice"),
             (all_distinct(devices().map(|device| &device.id)), "a device id appears twice"),
             (all_distinct(devices().map(|device| &device.credential_id.0)), "a credential appears twice"),
-            (all_distinct(keys), "a key appears twice"),
+            (all_distinct(keys.map(|key| key.0.get(1..33).unwrap_or_default())), "a key appears twice"),
             (all_distinct(self.hosts.iter().map(|host| &host.id)), "a host id appears twice"),
             (all_distinct(self.hosts.iter().map(|host| host.name.to_ascii_lowercase())), "a host name appears twice"),
+            (all_distinct(self.gateways.iter().map(|one| one.address.to_ascii_lowercase())), "a gateway appears twice"),
+            (all_distinct(self.gateways.iter().map(|one| one.key.0)), "a gateway's key appears twice"),
+            (all_distinct(self.rules.aaguids.iter()), "an authenticator model is listed twice"),
             (all_distinct(self.cas.iter().map(|ca| &ca.id)), "a CA id appears twice"),
             (
                 all_distinct(self.uids.iter().map(|entry| format!("{} {}", entry.host, entry.uid))),
@@ -128,9 +129,14 @@ impl Roster {
         let unsound = |rule| Err(RosterError::Unsound(rule));
         let is_human = |person: &&Person| matches!(person.kind, PersonKind::Human(_));
         let humans: BTreeSet<&PersonId> = self.persons.iter().filter(is_human).map(|person| &person.id).collect();
+        let persons: BTreeSet<&PersonId> = self.persons.iter().map(|person| &person.id).collect();
         for person in &self.persons {
             if !plain_text(&person.name) || person.name.len() > limits::NAME_BYTES {
                 return unsound("a person's name is 1 to 100 bytes of plain text");
+            }
+            let resolves = |by: &PersonId| self.version > 1 && *by != person.id && persons.contains(by);
+            if !person.standing.suspended_alone_by().is_none_or(resolves) {
+                return unsound("who suspended somebody alone is another person, and not in version 1");
             }
             if !person.logins.iter().all(|login| login_fits(login)) {
                 return unsound("a login is 1 to 255 bytes of plain text");
@@ -159,23 +165,19 @@ impl Roster {
         if !self.hosts.iter().all(host_name_fits) {
             return unsound("a host name is 1 to 100 printable ASCII characters");
         }
+        if !self.gateways.iter().all(|gateway| address_fits(&gateway.address)) {
+            return unsound("a gateway's address is HOST:PORT");
+        }
         let targets = self.rules.gates.iter().filter_map(|gate| gate.targets.named()).flatten();
         if !targets.into_iter().all(|target| login_fits(target)) {
             return unsound("a target is 1 to 255 bytes of plain text");
         }
-        let persons: BTreeSet<&PersonId> = self.persons.iter().map(|person| &person.id).collect();
         let hosts: BTreeSet<&HostId> = self.hosts.iter().map(|host| &host.id).collect();
         let known = |entry: &UidEntry| hosts.contains(&entry.host) && persons.contains(&entry.person);
         if !self.uids.iter().all(known) {
             return unsound("a uid entry names a host and a person of the roster");
         }
         Ok(())
-    }
-
-    fn can_approve_somewhere(&self, person: &Person, groups: &BTreeSet<&GroupName>) -> bool {
-        person.standing == Standing::Active
-            && person.devices.iter().any(|device| device.assurance() >= self.rules.floor)
-            && person.groups.iter().any(|group| groups.contains(group))
     }
 }
 
@@ -200,6 +202,21 @@ fn login_fits(login: &str) -> bool {
     plain_text(login) && login.len() <= limits::LOGIN_BYTES
 }
 
+/// `HOST:PORT`, with an address of IPv6 in brackets.
+fn address_fits(address: &str) -> bool {
+    address.len() <= limits::LOGIN_BYTES
+        && address.bytes().all(|b| b.is_ascii_graphic())
+        && address.rsplit_once(':').is_some_and(|(host, port)| {
+            let bracketed = host.starts_with('[') && host.ends_with(']');
+            !host.is_empty() && (bracketed || !host.contains(':')) && port_fits(port)
+        })
+}
+
+/// A port in its one spelling.
+fn port_fits(port: &str) -> bool {
+    !port.starts_with('0') && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+}
+
 fn rp_id_fits(rp_id: &str) -> bool {
     let label_fits = |label: &str| {
         !label.is_empty()
@@ -216,11 +233,7 @@ fn origin_fits(origin: &str, rp_id: &str) -> bool {
         Some((host, port)) => (host, Some(port)),
         None => (authority, None),
     };
-    let port_fits = port.is_none_or(|port| {
-        !port.starts_with('0')
-            && port.parse::<u16>().is_ok_and(|number| number != 443)
-            && port.bytes().all(|b| b.is_ascii_digit())
-    });
+    let port_fits = port.is_none_or(|port| port != "443" && port_fits(port));
     let below = host.strip_suffix(rp_id).is_some_and(|head| head.is_empty() || head.ends_with('.'));
     rp_id_fits(host) && below && port_fits
 }
