@@ -3,8 +3,15 @@
 //! unknown and duplicate fields, trailing bytes and over-long input; every type says
 //! `deny_unknown_fields`.
 
+mod reader;
+mod strict;
+#[cfg(test)]
+mod tests;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use self::reader::{Fault, Reader};
 
 /// Why bytes were not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +31,7 @@ pub enum DecodeError {
     Malformed {
         /// What was being decoded.
         what: &'static str,
-        /// Where and why, in the JSON parser's words. Never quotes more than a field's name.
+        /// Where and why, in the reader's words. Quotes nothing but the name of a field or an alternative.
         reason: String,
     },
     /// The value reads, but is not spelt as the protocol spells it (spaces, order, escapes).
@@ -51,7 +58,9 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, limit: usize, bytes: &[u8
     if bytes.len() > limit {
         return Err(DecodeError::TooLong { what, length: bytes.len(), limit });
     }
-    serde_json::from_slice(bytes).map_err(|error| DecodeError::Malformed { what, reason: error.to_string() })
+    let mut reader = Reader::new(bytes);
+    let value = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    value.map_err(|fault: Fault| DecodeError::Malformed { what, reason: fault.to_string() })
 }
 
 /// Decodes a value that is signed: the bytes must be exactly what [`encode`] makes of the value,

@@ -78,12 +78,8 @@ pub fn verify_assertion(
     challenge: &Digest,
     assertion: &Assertion,
 ) -> Result<(), DenyReason> {
-    // Steps 9–10: client data is UTF-8 JSON, and an object; the decoder would read an array of the
-    // same values too.
+    // Steps 9–10: client data is UTF-8 JSON, and an object.
     let json = &assertion.client_data_json.0;
-    if !json.starts_with(b"{") {
-        return Err(DenyReason::AssertionMalformed);
-    }
     let client_data: ClientData =
         codec::decode("clientDataJSON", limits::CLIENT_DATA_BYTES, json).map_err(|_| DenyReason::AssertionMalformed)?;
     // Step 11.
