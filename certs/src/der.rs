@@ -3,6 +3,8 @@
 
 /// BOOLEAN, INTEGER and so on: universal tags used by the profile.
 pub mod tag {
+    /// INTEGER.
+    pub const INTEGER: u8 = 0x02;
     /// BIT STRING.
     pub const BIT_STRING: u8 = 0x03;
     /// OCTET STRING.
@@ -11,6 +13,8 @@ pub mod tag {
     pub const OID: u8 = 0x06;
     /// SEQUENCE, constructed.
     pub const SEQUENCE: u8 = 0x30;
+    /// `[0] EXPLICIT`, constructed.
+    pub const EXPLICIT_0: u8 = 0xa0;
     /// `keyIdentifier [0] IMPLICIT` of an authority key identifier (RFC 5280 §4.2.1.1).
     pub const KEY_IDENTIFIER: u8 = 0x80;
     /// `uniformResourceIdentifier [6] IMPLICIT` of a general name (RFC 5280 §4.2.1.6).

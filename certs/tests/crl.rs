@@ -1,16 +1,17 @@
 //! The checker against revocation lists (attack C4).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod forge;
 
 use forge::{CrlForge, NOW, World, entry, extension, name, serial};
 use twinlock_certs::check;
+use twinlock_certs::der::{tag, value};
 use twinlock_certs::issue::{Reason, RevokedEntry};
-use twinlock_certs::profile::oid;
+use twinlock_certs::profile::{self, oid};
 use twinlock_protocol::DenyReason::{CertificateRevoked, CrlInvalid};
 use twinlock_protocol::ids::CertSerial;
-use twinlock_protocol::{DenyReason, UnixTime};
+use twinlock_protocol::{DenyReason, Fixed, UnixTime};
 
 fn crl(world: &World, number: u64, revoked: &[CertSerial]) -> Vec<u8> {
     let entries = revoked.iter().map(|serial| RevokedEntry { serial: *serial, revoked_at: NOW, reason: Reason::Ended });
@@ -128,6 +129,10 @@ fn a_crl_with_another_form_is_refused() {
     let certificate_issuer = extension(&[0x55, 0x1d, 29], true, &[0x30, 0]);
     assert_eq!(forged(&|f| f.entries = vec![entry(&ours, std::slice::from_ref(&certificate_issuer))]), Err(CrlInvalid));
     assert_eq!(forged(&|f| f.entries = vec![entry(&[5], &[])]), Err(CrlInvalid));
+    // Nothing is left over in an entry, nor behind the extensions' list.
+    let left_over = value(tag::SEQUENCE, &[&value(tag::INTEGER, &[&ours]), &forge::utc_time(NOW), &[5, 0]]);
+    assert_eq!(forged(&|f| f.entries = vec![left_over.clone()]), Err(CrlInvalid));
+    assert_eq!(forged(&|f| f.extensions.push(vec![5, 0])), Err(CrlInvalid));
 }
 
 /// Catalogue: C4 (control: inline)
@@ -142,4 +147,35 @@ fn a_crl_with_changed_or_extra_bytes_is_refused() {
         assert_eq!(check_at(&world, &bad, NOW, 0), Err(CrlInvalid), "byte {at}");
     }
     assert_eq!(check_at(&world, &[good.as_slice(), &[0]].concat(), NOW, 0), Err(CrlInvalid));
+}
+
+/// Where ours accepts a signed list, whatever is in it, `x509-parser`'s own reader of whole lists finds
+/// the same times, the same number and the same serials in it.
+#[test]
+fn what_is_accepted_a_general_reader_reads_the_same() {
+    let world = World::new();
+    let mut forge = CrlForge::honest(&world, 1);
+    let reason = extension(&[0x55, 0x1d, 21], false, &[0x0a, 1, 4]);
+    forge.entries = vec![entry(&serial(1).0.0, &[]), entry(&serial(2).0.0, &[reason])];
+    let good = forge.tbs();
+    let mut accepted = 0;
+    for at in 0..good.len() {
+        for change in [0x01, 0x04, 0x40, 0x80, 0xff] {
+            let mut tbs = good.clone();
+            tbs[at] ^= change;
+            let bytes = forge::envelope(&tbs, profile::ECDSA_WITH_SHA256, &forge::ecdsa(&world.ca_key, &tbs));
+            let Ok(ours) = check_at(&world, &bytes, NOW, 0) else { continue };
+            let ([], theirs) = x509_parser::parse_x509_crl(&bytes).unwrap() else { panic!("byte {at}: left over") };
+            let when = |time: x509_parser::time::ASN1Time| UnixTime(u64::try_from(time.timestamp()).unwrap());
+            assert_eq!(when(theirs.last_update()), ours.this_update(), "byte {at}");
+            assert_eq!(theirs.next_update().map(when), Some(ours.next_update()), "byte {at}");
+            assert_eq!(theirs.crl_number(), Some(&ours.number().into()), "byte {at}");
+            let serials: Vec<_> = theirs.iter_revoked_certificates().map(|revoked| revoked.raw_serial()).collect();
+            assert_eq!(serials.len(), 2, "byte {at}");
+            let holds = |raw: &&[u8]| ours.contains(&CertSerial(Fixed((*raw).try_into().unwrap())));
+            assert!(serials.iter().all(holds), "byte {at}");
+            accepted += 1;
+        }
+    }
+    assert!(accepted > 50, "{accepted}: the test would look at nothing");
 }

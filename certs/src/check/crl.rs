@@ -7,11 +7,9 @@ use std::collections::BTreeSet;
 use twinlock_protocol::ids::CertSerial;
 use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::{DenyReason, UnixTime, limits};
-use x509_parser::extensions::ParsedExtension;
-use x509_parser::prelude::FromDer as _;
-use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
-use x509_parser::x509::X509Version;
+use x509_parser::asn1_rs::FromDer as _;
 
+use super::list::{Entry, List};
 use super::{Authority, check_extensions, envelope, find, parse, require, serial};
 use crate::profile::{self, oid};
 
@@ -68,48 +66,32 @@ pub fn crl(bytes: &[u8], ca: &[u8], now: UnixTime, highest_number_seen: u64) -> 
     if bytes.len() > limits::CRL_BYTES {
         return Err(DenyReason::CrlInvalid);
     }
-    let Ok(([], parsed)) = CertificateRevocationList::from_der(bytes) else {
-        return Err(DenyReason::CrlInvalid);
-    };
-    read(bytes, &parsed, &authority, now, highest_number_seen).ok_or(DenyReason::CrlInvalid)
+    read(bytes, &authority, now, highest_number_seen).ok_or(DenyReason::CrlInvalid)
 }
 
-fn read(
-    bytes: &[u8],
-    parsed: &CertificateRevocationList<'_>,
-    authority: &Authority<'_>,
-    now: UnixTime,
-    highest_number_seen: u64,
-) -> Option<CheckedCrl> {
-    let tbs = &parsed.tbs_cert_list;
-    if tbs.version != Some(X509Version(1)) || !envelope::is_our_algorithm(&tbs.signature) {
+fn read(bytes: &[u8], authority: &Authority<'_>, now: UnixTime, highest_number_seen: u64) -> Option<CheckedCrl> {
+    let list = List::read(bytes)?;
+    if !envelope::is_our_algorithm(&list.algorithm) || list.issuer != authority.name {
         return None;
     }
-    if tbs.issuer.as_raw() != authority.name {
-        return None;
-    }
-    envelope::check(bytes, tbs.as_ref(), &parsed.signature_value, &authority.key)?;
-    let extensions = tbs.extensions();
-    check_extensions(extensions, &[]).ok()?;
+    envelope::check(bytes, list.signed, &list.signature, &authority.key)?;
+    check_extensions(&list.extensions, &[]).ok()?;
     let authority_key = profile::authority_key_identifier(authority.key_identifier);
-    require(extensions, oid::AUTHORITY_KEY_ID, None, &authority_key, DenyReason::CrlInvalid).ok()?;
-    let ParsedExtension::CRLNumber(number) = find(extensions, oid::CRL_NUMBER)?.parsed_extension() else {
-        return None;
-    };
-    let number = u64::try_from(number).ok()?;
-    let this_update = UnixTime(u64::try_from(tbs.this_update.timestamp()).ok()?);
-    let next_update = UnixTime(u64::try_from(tbs.next_update?.timestamp()).ok()?);
+    require(&list.extensions, oid::AUTHORITY_KEY_ID, None, &authority_key, DenyReason::CrlInvalid).ok()?;
+    let ([], number) = u64::from_der(find(&list.extensions, oid::CRL_NUMBER)?.value).ok()? else { return None };
+    let this_update = UnixTime(u64::try_from(list.this_update).ok()?);
+    let next_update = UnixTime(u64::try_from(list.next_update).ok()?);
     let begun = this_update <= now.plus(limits::CLOCK_SKEW_S);
     if number < highest_number_seen || !begun || next_update <= now || next_update <= this_update {
         return None;
     }
-    let revoked = tbs.revoked_certificates.iter().map(entry).collect::<Option<_>>()?;
+    let revoked = list.entries.iter().map(entry).collect::<Option<_>>()?;
     Some(CheckedCrl { issuer: authority.key, number, this_update, next_update, revoked })
 }
 
 /// Our CA lists only serials of its own making, without critical entry extensions: anything else
 /// may mean something that we would misread.
-fn entry(revoked: &RevokedCertificate<'_>) -> Option<CertSerial> {
-    check_extensions(revoked.extensions(), &[]).ok()?;
-    serial(revoked.raw_serial())
+fn entry(revoked: &Entry<'_>) -> Option<CertSerial> {
+    check_extensions(&revoked.extensions, &[]).ok()?;
+    serial(revoked.serial)
 }

@@ -7,6 +7,7 @@
 
 mod crl;
 mod envelope;
+mod list;
 
 pub use crl::{CheckedCrl, crl};
 
