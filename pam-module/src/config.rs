@@ -6,11 +6,11 @@
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use twinlock_protocol::ids::HostId;
 use twinlock_protocol::{DenyReason, limits};
 
 use crate::refusal::Refusal;
+use crate::settings::{self, Value};
 use crate::trusted::Owner;
 
 /// Where the configuration is.
@@ -19,8 +19,7 @@ pub const PATH: &str = "/etc/twinlock/module.toml";
 const LONGEST: usize = 64 * 1024;
 
 /// Whether the requester is asked for a reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReasonRule {
     /// Never.
     Off,
@@ -31,8 +30,7 @@ pub enum ReasonRule {
 }
 
 /// Whether QR codes are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QrRule {
     /// Where the terminal can show one.
     Auto,
@@ -41,70 +39,32 @@ pub enum QrRule {
 }
 
 /// The module's configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// This host's id in the roster.
     pub host: HostId,
     /// The agent's socket.
-    #[serde(default = "default_agent_socket")]
     pub agent_socket: PathBuf,
     /// The reaper's socket.
-    #[serde(default = "default_reaper_socket")]
     pub reaper_socket: PathBuf,
     /// The uid of the agent's listener, besides root.
     pub agent_uid: Option<u32>,
     /// The uid of the reaper's listener, besides root.
     pub reaper_uid: Option<u32>,
     /// The directory of the roster's slots.
-    #[serde(default = "default_roster_dir")]
     pub roster_dir: PathBuf,
     /// The host's signing key, PKCS #8, DER.
-    #[serde(default = "default_host_key")]
     pub host_key: PathBuf,
     /// The life that a request asks for, in seconds.
-    #[serde(default = "default_ttl_s")]
     pub ttl_s: u32,
     /// The host's own ceiling, in seconds.
-    #[serde(default = "default_max_ttl_s")]
     pub max_ttl_s: u32,
     /// From request to the second approval, in seconds.
-    #[serde(default = "default_approve_by_s")]
     pub approve_by_s: u32,
     /// Whether a reason is asked for.
-    #[serde(default = "default_reason")]
     pub reason: ReasonRule,
     /// Whether QR codes are drawn.
-    #[serde(default = "default_qr")]
     pub qr: QrRule,
-}
-
-fn default_agent_socket() -> PathBuf {
-    "/run/twinlock/agent.sock".into()
-}
-fn default_reaper_socket() -> PathBuf {
-    "/run/twinlock/reaper.sock".into()
-}
-fn default_roster_dir() -> PathBuf {
-    "/var/lib/twinlock/roster".into()
-}
-fn default_host_key() -> PathBuf {
-    "/etc/twinlock/host.key".into()
-}
-const fn default_ttl_s() -> u32 {
-    limits::DEFAULT_TTL_S
-}
-const fn default_max_ttl_s() -> u32 {
-    limits::MAX_TTL_S
-}
-const fn default_approve_by_s() -> u32 {
-    limits::DEFAULT_APPROVE_BY_S
-}
-const fn default_reason() -> ReasonRule {
-    ReasonRule::Off
-}
-const fn default_qr() -> QrRule {
-    QrRule::Auto
 }
 
 impl Config {
@@ -123,9 +83,59 @@ impl Config {
     /// # Errors
     /// As [`Self::load`].
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let config: Self = toml::from_str(text).map_err(|error| invalid(error.message()))?;
+        let settings = settings::read(text).map_err(invalid)?;
+        let named = settings.iter().find(|setting| setting.key == "host").map(|setting| setting.value);
+        let mut config = match named {
+            Some(Value::Text(name)) => Self::of(HostId::new(name).ok_or_else(|| invalid("host is not an id"))?),
+            Some(Value::Number(_)) | None => return Err(invalid("host is missing, or is not a string")),
+        };
+        for setting in settings {
+            config
+                .set(setting.key, setting.value)
+                .map_err(|why| invalid(format!("line {}: {}: {why}", setting.line, setting.key)))?;
+        }
         config.check()?;
         Ok(config)
+    }
+
+    /// What holds where nothing is written.
+    fn of(host: HostId) -> Self {
+        Self {
+            host,
+            agent_socket: "/run/twinlock/agent.sock".into(),
+            reaper_socket: "/run/twinlock/reaper.sock".into(),
+            agent_uid: None,
+            reaper_uid: None,
+            roster_dir: "/var/lib/twinlock/roster".into(),
+            host_key: "/etc/twinlock/host.key".into(),
+            ttl_s: limits::DEFAULT_TTL_S,
+            max_ttl_s: limits::MAX_TTL_S,
+            approve_by_s: limits::DEFAULT_APPROVE_BY_S,
+            reason: ReasonRule::Off,
+            qr: QrRule::Auto,
+        }
+    }
+
+    fn set(&mut self, key: &str, value: Value<'_>) -> Result<(), &'static str> {
+        match (key, value) {
+            ("host", Value::Text(_)) => {}
+            ("agent_socket", Value::Text(path)) => self.agent_socket = path.into(),
+            ("reaper_socket", Value::Text(path)) => self.reaper_socket = path.into(),
+            ("roster_dir", Value::Text(path)) => self.roster_dir = path.into(),
+            ("host_key", Value::Text(path)) => self.host_key = path.into(),
+            ("agent_uid", Value::Number(uid)) => self.agent_uid = Some(uid),
+            ("reaper_uid", Value::Number(uid)) => self.reaper_uid = Some(uid),
+            ("ttl_s", Value::Number(seconds)) => self.ttl_s = seconds,
+            ("max_ttl_s", Value::Number(seconds)) => self.max_ttl_s = seconds,
+            ("approve_by_s", Value::Number(seconds)) => self.approve_by_s = seconds,
+            ("reason", Value::Text("off")) => self.reason = ReasonRule::Off,
+            ("reason", Value::Text("optional")) => self.reason = ReasonRule::Optional,
+            ("reason", Value::Text("required")) => self.reason = ReasonRule::Required,
+            ("qr", Value::Text("auto")) => self.qr = QrRule::Auto,
+            ("qr", Value::Text("never")) => self.qr = QrRule::Never,
+            _ => return Err("no such key, or not a value for it"),
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), Refusal> {

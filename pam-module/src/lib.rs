@@ -22,6 +22,7 @@ pub mod roster_slots;
 mod screen;
 mod session;
 mod session_key;
+mod settings;
 mod signals;
 mod stdio;
 mod terminal;

@@ -12,9 +12,9 @@ use twinlock_tests::world::{built_module, workspace};
 
 /// The floor of issue 2: more bytes than this, stripped, are too many.
 const MODULE_LIMIT: u64 = 1_200_000;
-/// Where the module stands until it meets the floor (ARCHITECTURE.md, "The module's weight"): it may
-/// shrink, not grow.
-const MODULE_STANDS_AT: u64 = 1_560_000;
+/// Where the module stands, and a little room (ARCHITECTURE.md, "The module's weight"): what makes it
+/// grow past this says so here, in the same commit.
+const MODULE_STANDS_AT: u64 = 1_165_000;
 
 /// Crates that have no place in a setuid process, by the beginning of their names.
 const NOT_IN_THE_MODULE: &[&str] = &[
@@ -132,20 +132,12 @@ fn stripped_size() -> u64 {
 }
 
 #[test]
-fn the_module_does_not_grow() {
+fn the_module_is_below_its_floor_and_does_not_grow_unnoticed() {
     let size = stripped_size();
-    println!("pam_twinlock.so: {size} bytes, stripped (floor {MODULE_LIMIT}, not met yet)");
+    println!("pam_twinlock.so: {size} bytes, stripped (floor {MODULE_LIMIT})");
     assert!(size > 100_000, "a module of {size} bytes has no verifier in it");
-    assert!(size <= MODULE_STANDS_AT, "{size} bytes");
-}
-
-/// Known to be over, issue 2. The day the module meets its floor this test fails: take the attribute
-/// away then, and the test above with it.
-#[test]
-#[should_panic(expected = "over the floor")]
-fn the_module_is_below_its_floor() {
-    let size = stripped_size();
-    assert!(size <= MODULE_LIMIT, "{size} bytes are over the floor of {MODULE_LIMIT}");
+    assert!(size < MODULE_LIMIT, "{size} bytes are over the floor of {MODULE_LIMIT}");
+    assert!(size <= MODULE_STANDS_AT, "{size} bytes, more than it had ({MODULE_STANDS_AT})");
 }
 
 /// Every Rust file below a directory, but for modules that only tests see.
