@@ -239,6 +239,14 @@ reasons! {
     InviteInvalid = "invite-invalid", PermDenied, NotFound, false, "this link is not valid", "ask for a new link";
     /// The enrolment's passkey answer does not verify.
     EnrolmentRefused = "enrolment-refused", PermDenied, Forbidden, false, "this passkey cannot be enrolled", "use a passkey with fingerprint, face or PIN on this device";
+    /// Another browser opened the enrolment link first.
+    InviteOpened = "invite-opened", PermDenied, Gone, true, "this link was opened on another phone", "if that was not you, tell the person who invited you: somebody else has the link";
+    /// The proposal is sealed, declined or out of time.
+    ProposalOver = "proposal-over", PermDenied, Gone, false, "this change is no longer open", "nothing to do";
+    /// The roster moved, and the proposal with it: what was signed is not what it says now.
+    ProposalChanged = "proposal-changed", PermDenied, Conflict, false, "the roster has changed meanwhile", "read the change again, then sign";
+    /// The roster that would come out breaks a rule.
+    ProposalUnsound = "proposal-unsound", PermDenied, Forbidden, false, "the roster does not allow this change", "two people must be able to approve afterwards, and nothing may appear twice";
     /// The thing does not exist, or is not for this person.
     NotFound = "not-found", PermDenied, NotFound, false, "not found", "check the address";
     /// The input breaks the API.

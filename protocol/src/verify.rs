@@ -16,12 +16,16 @@ use crate::statement::{APPROVAL_DOMAINS, ApprovalStatement, Channel, Decision, S
 use crate::webauthn::{self, Expected};
 
 /// A request that its host and its session key signed, made by a host of the roster under this
-/// very roster, for somebody who may ask.
+/// very roster, for somebody who may ask. [`Self::under`] brings it under a later version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedRequest {
     signed: SignedRequest,
     request: ElevationRequest,
     id: RequestId,
+    /// By which roster everything below was looked up.
+    decided_by: RosterRef,
+    host_key: PublicKey,
+    max_ttl_s: u32,
     requesters: Vec<PersonId>,
     excluded: Vec<PersonId>,
 }
@@ -58,10 +62,63 @@ impl VerifiedRequest {
     }
 
     /// Who asks, where and as whom was looked up in one roster; nothing about this request may be
-    /// decided under another.
+    /// decided under another, unless it is brought there first.
     fn check_roster(&self, roster: &VerifiedRoster) -> Result<(), DenyReason> {
-        let own = RosterRef { version: roster.roster().version, digest: roster.digest() };
-        if self.request.roster == own { Ok(()) } else { Err(DenyReason::RosterMismatch) }
+        if self.is_under(roster) { Ok(()) } else { Err(DenyReason::RosterMismatch) }
+    }
+
+    /// The roster by which it is decided: the one that it names, or a later one of its chain.
+    #[must_use]
+    pub fn decided_by(&self) -> RosterRef {
+        self.decided_by
+    }
+
+    /// Whether this roster is the one by which it is decided.
+    #[must_use]
+    pub fn is_under(&self, roster: &VerifiedRoster) -> bool {
+        self.decided_by == RosterRef { version: roster.roster().version, digest: roster.digest() }
+    }
+
+    /// The same request, decided by a later version: its host must stand there with the same key, and
+    /// everybody who asks must still be allowed to. Whoever was excluded stays so, whatever logins say
+    /// now, and no rule gets wider than it was. The caller knows that `head` is of the same chain.
+    ///
+    /// # Errors
+    /// The [`DenyReason`] of the first check that fails.
+    pub fn under(&self, head: &VerifiedRoster) -> Result<Self, DenyReason> {
+        if head.roster().version < self.decided_by.version {
+            return Err(DenyReason::RosterMismatch);
+        }
+        let host = head.roster().host(&self.request.host).ok_or(DenyReason::HostUnknown)?;
+        if host.host_key != self.host_key {
+            return Err(DenyReason::HostUnknown);
+        }
+        let before = self.requesters.iter().map(|id| head.roster().person(id).ok_or(DenyReason::RequesterUnknown));
+        let mut persons = before.collect::<Result<Vec<_>, _>>()?;
+        persons.extend(head.roster().requester_persons(&self.request.host, &self.request.requester)?);
+        persons.sort_by(|a, b| a.id.cmp(&b.id));
+        persons.dedup_by(|a, b| a.id == b.id);
+        if !persons.iter().all(|person| person.may_request && person.standing == Standing::Active) {
+            return Err(DenyReason::RequesterMayNotAsk);
+        }
+        let mut excluded = self.excluded.clone();
+        excluded.extend(head.roster().excluded(&persons));
+        excluded.sort();
+        excluded.dedup();
+        let moved = Self {
+            decided_by: RosterRef { version: head.roster().version, digest: head.digest() },
+            max_ttl_s: self.max_ttl_s.min(head.roster().rules.max_ttl_s),
+            requesters: persons.into_iter().map(|person| person.id.clone()).collect(),
+            excluded,
+            ..self.clone()
+        };
+        moved.check_approvable(head)?;
+        Ok(moved)
+    }
+
+    fn check_approvable(&self, roster: &VerifiedRoster) -> Result<(), DenyReason> {
+        let enough = self.eligible(roster)?.len() >= limits::MIN_QUORUM as usize;
+        if enough { Ok(()) } else { Err(DenyReason::TooFewApprovers) }
     }
 
     /// The request's host, in the roster that verified it.
@@ -124,10 +181,18 @@ pub fn verify_request(
     let requesters = roster.roster().requester_persons(&request.host, &request.requester)?;
     let excluded = roster.roster().excluded(&requesters);
     let requesters = requesters.into_iter().map(|person| person.id.clone()).collect();
-    let verified = VerifiedRequest { signed: signed.clone(), request, id, requesters, excluded };
-    if verified.eligible(roster)?.len() < limits::MIN_QUORUM as usize {
-        return Err(DenyReason::TooFewApprovers);
-    }
+    let (decided_by, host_key, max_ttl_s) = (request.roster, host.host_key, roster.roster().rules.max_ttl_s);
+    let verified = VerifiedRequest {
+        signed: signed.clone(),
+        request,
+        id,
+        decided_by,
+        host_key,
+        max_ttl_s,
+        requesters,
+        excluded,
+    };
+    verified.check_approvable(roster)?;
     Ok(verified)
 }
 
@@ -348,7 +413,7 @@ impl TwoPersonApproval {
         if rules.distinct_client_class && one.client_class == two.client_class {
             return Err(DenyReason::SameClientClass);
         }
-        let ttl_s = first.ttl_s.min(second.ttl_s).min(request.request.ttl_s).min(rules.max_ttl_s);
+        let ttl_s = first.ttl_s.min(second.ttl_s).min(request.request.ttl_s).min(rules.max_ttl_s).min(request.max_ttl_s);
         let scope = first.scope.min(second.scope).min(request.request.scope);
         Ok(Self { request: request.id, signers: [first.signer, second.signer], ttl_s, scope })
     }

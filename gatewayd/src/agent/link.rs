@@ -138,6 +138,8 @@ async fn read_all(mut reader: impl AsyncRead + Unpin, events: &mpsc::Sender<Link
         };
         match message {
             GatewayMessage::Ping(_) => {}
+            // Modules follow from the evidence until the agent keeps the chain.
+            GatewayMessage::Rosters(_) => {}
             GatewayMessage::Welcome(_) => return LinkError::Wire,
             GatewayMessage::Module(_) | GatewayMessage::EndGrant(_) | GatewayMessage::Noted(_) => {
                 if events.send(LinkEvent::Message(message)).await.is_err() {

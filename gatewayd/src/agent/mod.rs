@@ -141,7 +141,7 @@ impl Agent {
             LinkEvent::Message(GatewayMessage::EndGrant(order)) => self.tell_reaper(ForReaper::End(order)),
             LinkEvent::Message(GatewayMessage::Noted(noted)) => self.tell_reaper(ForReaper::Noted(noted)),
             // The link keeps these to itself.
-            LinkEvent::Message(GatewayMessage::Welcome(_) | GatewayMessage::Ping(_)) => None,
+            LinkEvent::Message(GatewayMessage::Welcome(_) | GatewayMessage::Ping(_) | GatewayMessage::Rosters(_)) => None,
         }
     }
 

@@ -47,6 +47,8 @@ pub enum GatewayMessage {
     Module(ForModule),
     /// End a grant now.
     EndGrant(EndGrant),
+    /// Roster versions that the host does not have yet.
+    Rosters(Rosters),
     /// A report ([`AgentMessage::Started`], [`AgentMessage::Ended`]) is committed and need not be
     /// sent again.
     Noted(Noted),
@@ -154,6 +156,15 @@ pub struct EndGrant {
     pub grant: GrantId,
     /// Why.
     pub order: EndOrder,
+}
+
+/// Roster versions, for the agent to keep for its modules. Each verifies itself; the gateway's word
+/// is worth nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rosters {
+    /// Envelopes, lowest version first.
+    pub envelopes: Vec<Bytes>,
 }
 
 /// A report is committed.
