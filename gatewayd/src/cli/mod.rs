@@ -45,7 +45,7 @@ enum Command {
     Revoke(admin::RevokeArgs),
     /// End a grant of mine on this host
     Drop(user::DropArgs),
-    /// The audit log (on the gateway, as root)
+    /// The audit log and the evidence of grants (on the gateway, as root; verify: anywhere, as anybody)
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Add an approver

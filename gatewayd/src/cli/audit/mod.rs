@@ -1,6 +1,11 @@
-//! `audit list` and `audit show`: what happened, and the evidence checked again, here, by the same
-//! verifier that the host used. The gateway that hands it over is not believed.
+//! What happened, and the evidence checked again, here or anywhere, by the same verifier that the
+//! host used. The gateway that hands it over is not believed.
 
+mod chain;
+mod check;
+mod file;
+mod page;
+mod pin;
 mod show;
 mod verify;
 
@@ -22,6 +27,8 @@ pub enum AuditCommand {
     List(ListArgs),
     /// One grant: who, what, where, when, with which devices, how it ended; verified again
     Show(show::ShowArgs),
+    /// Check what show --evidence wrote: anywhere, offline, without a gateway or its configuration
+    Verify(check::VerifyArgs),
 }
 
 /// `twinlock audit list`.
@@ -48,6 +55,7 @@ pub fn run(command: &AuditCommand) -> Result<(), Failure> {
     match command {
         AuditCommand::List(arguments) => list(arguments),
         AuditCommand::Show(arguments) => show::run(arguments),
+        AuditCommand::Verify(arguments) => check::run(arguments),
     }
 }
 

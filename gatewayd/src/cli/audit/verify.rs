@@ -1,6 +1,6 @@
-//! Checks a grant again from its signatures alone: the request by its host, each answer by its
-//! person, the certificate by its CA, the start by the session key, all under a roster that the
-//! caller pins. Times are those of the moment that is told of, not of today.
+//! Checks a grant again from its signatures alone: the rosters from the pin, the request by its
+//! host, each answer by its person, the certificate by its CA, the start by the session key. Times
+//! are those of the moment that is told of, not of today. No I/O.
 
 use twinlock_certs::check;
 use twinlock_protocol::evidence::{EndNote, Evidence, GrantRecord, SignedRequest};
@@ -11,7 +11,10 @@ use twinlock_protocol::statement::{SignedStatement, StartStatement};
 use twinlock_protocol::verify::{
     Signer, VerifiedAnswer, VerifiedRequest, verify_evidence, verify_request, verify_start, verify_statement,
 };
-use twinlock_protocol::{Bytes, DenyReason};
+use twinlock_protocol::{DenyReason, Digest};
+
+use super::chain::{Chain, ChainDoubt};
+use super::file::EvidenceFile;
 
 /// Everything that was handed over about one grant.
 pub struct Claims<'a> {
@@ -20,7 +23,7 @@ pub struct Claims<'a> {
     /// Every statement about it.
     pub statements: &'a [SignedStatement],
     /// The host's GrantRecord, if a session started.
-    pub record: Option<&'a Bytes>,
+    pub record: Option<&'a GrantRecord>,
     /// How it ended, if it did.
     pub ended: Option<&'a EndNote>,
 }
@@ -29,8 +32,8 @@ pub struct Claims<'a> {
 pub struct Answer {
     /// Who.
     pub signer: Signer,
-    /// Yes.
-    pub approved: bool,
+    /// The longest life that this person allowed, in seconds; none for a denial.
+    pub approved: Option<u32>,
     /// Why not, unescaped.
     pub reason: Option<String>,
 }
@@ -41,12 +44,18 @@ pub struct Session {
     pub start: StartStatement,
     /// The certificate.
     pub certificate: check::CheckedCertificate,
+    /// The CA that issued it, by its id in the roster.
+    pub ca: String,
     /// The life that both approvers granted, in seconds.
     pub ttl_s: u32,
+    /// The two whose approvals the evidence holds.
+    pub approvers: [PersonId; 2],
 }
 
 /// What holds.
-pub struct Findings {
+pub struct Findings<'c> {
+    /// The roster that the request names.
+    pub roster: &'c VerifiedRoster,
     /// The request.
     pub request: VerifiedRequest,
     /// Every answer; each verified.
@@ -60,9 +69,18 @@ pub struct Findings {
 /// What does not hold.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
+    /// The rosters.
+    #[error("the rosters do not lead from the pin")]
+    Roster(#[source] ChainDoubt),
+    /// The request names a roster that is not among them.
+    #[error("the request names roster version {0}, which is not among the rosters")]
+    RosterMissing(u64),
     /// The request.
     #[error("the request does not verify")]
     Request(#[source] DenyReason),
+    /// The request is another grant's.
+    #[error("the request is another grant's")]
+    Grant,
     /// An answer.
     #[error("an answer does not verify")]
     Answer(#[source] DenyReason),
@@ -83,13 +101,53 @@ pub enum Doubt {
     Differs,
 }
 
+impl Doubt {
+    /// The name of the check that failed; stable.
+    #[must_use]
+    pub fn check(&self) -> &'static str {
+        match self {
+            Self::Roster(_) | Self::RosterMissing(_) => "roster",
+            Self::Request(_) | Self::Grant => "request",
+            Self::Answer(_) | Self::Differs => "answers",
+            Self::Record => "record",
+            Self::Evidence(_) => "approvals",
+            Self::Start(_) => "start",
+            Self::Certificate(_) => "certificate",
+        }
+    }
+}
+
+/// Follows a file's rosters from the pin.
+///
+/// # Errors
+/// [`Doubt::Roster`].
+pub fn chain_of(file: &EvidenceFile, pin: &Digest) -> Result<Chain, Doubt> {
+    Chain::follow(&file.rosters, pin).map_err(Doubt::Roster)
+}
+
+/// Verifies a whole file under its chain.
+///
+/// # Errors
+/// [`Doubt`].
+pub fn verify_file<'c>(chain: &'c Chain, file: &EvidenceFile) -> Result<Findings<'c>, Doubt> {
+    let claims = Claims {
+        request: &file.request,
+        statements: &file.statements,
+        record: file.record.as_ref(),
+        ended: file.ended.as_ref(),
+    };
+    let findings = verify(chain, &claims)?;
+    if findings.request.id().grant() == file.grant { Ok(findings) } else { Err(Doubt::Grant) }
+}
+
 /// Verifies everything, or names the first thing that does not hold.
 ///
 /// # Errors
 /// [`Doubt`].
-pub fn verify(roster: &VerifiedRoster, claims: &Claims<'_>) -> Result<Findings, Doubt> {
+pub fn verify<'c>(chain: &'c Chain, claims: &Claims<'_>) -> Result<Findings<'c>, Doubt> {
     let asked = ElevationRequest::from_bytes(&claims.request.request.0)
         .map_err(|_| Doubt::Request(DenyReason::RequestMalformed))?;
+    let roster = chain.named(&asked.roster).ok_or(Doubt::RosterMissing(asked.roster.version))?;
     let request = verify_request(roster, claims.request, asked.created_at).map_err(Doubt::Request)?;
     let answers = claims.statements.iter().map(|signed| answer(roster, &request, signed));
     let answers = answers.collect::<Result<Vec<_>, _>>().map_err(Doubt::Answer)?;
@@ -97,16 +155,16 @@ pub fn verify(roster: &VerifiedRoster, claims: &Claims<'_>) -> Result<Findings, 
         None => None,
         Some(record) => Some(session(roster, &request, claims, record)?),
     };
-    Ok(Findings { request, answers, session, ended: claims.ended.cloned() })
+    Ok(Findings { roster, request, answers, session, ended: claims.ended.cloned() })
 }
 
 fn answer(roster: &VerifiedRoster, request: &VerifiedRequest, signed: &SignedStatement) -> Result<Answer, DenyReason> {
     Ok(match verify_statement(roster, request, signed)? {
         VerifiedAnswer::Approval(approval) => {
-            Answer { signer: approval.signer().clone(), approved: true, reason: None }
+            Answer { signer: approval.signer().clone(), approved: Some(approval.ttl_s()), reason: None }
         }
         VerifiedAnswer::Denial(denial) => {
-            Answer { signer: denial.signer().clone(), approved: false, reason: denial.reason().map(str::to_owned) }
+            Answer { signer: denial.signer().clone(), approved: None, reason: denial.reason().map(str::to_owned) }
         }
     })
 }
@@ -115,9 +173,8 @@ fn session(
     roster: &VerifiedRoster,
     request: &VerifiedRequest,
     claims: &Claims<'_>,
-    record: &Bytes,
+    record: &GrantRecord,
 ) -> Result<Session, Doubt> {
-    let record = GrantRecord::from_bytes(&record.0).map_err(|_| Doubt::Record)?;
     if record.grant != request.id().grant() || record.request != *claims.request {
         return Err(Doubt::Record);
     }
@@ -142,14 +199,19 @@ fn session(
     };
     let mut outcome = Err(DenyReason::CertificateInvalid);
     for ca in &roster.roster().cas {
-        outcome = check::elevation(&record.certificate.0, &ca.certificate.0, &expected);
+        outcome = check::elevation(&record.certificate.0, &ca.certificate.0, &expected).map(|made| (made, &ca.id));
         if outcome.is_ok() {
             break;
         }
     }
-    let certificate = outcome.map_err(Doubt::Certificate)?;
+    let (certificate, ca) = outcome.map_err(Doubt::Certificate)?;
     if certificate.serial() != start.serial || start.target_user != asked.target.user {
         return Err(Doubt::Start(DenyReason::CertificateOther));
     }
-    Ok(Session { start, certificate, ttl_s: approval.ttl_s() })
+    let approvers = approval.signers().each_ref().map(|signer| signer.person().clone());
+    Ok(Session { start, certificate, ca: ca.to_string(), ttl_s: approval.ttl_s(), approvers })
 }
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;
