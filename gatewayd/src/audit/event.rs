@@ -196,4 +196,24 @@ impl Event {
         let value = serde_json::to_value(self).unwrap_or_default();
         value.get("event").and_then(|name| name.as_str()).unwrap_or("unknown").to_owned()
     }
+
+    /// Whether it tells of what no honest part of Twinlock does: evidence that does not verify, a
+    /// host's report that does not fit ours, a process that left its session.
+    #[must_use]
+    pub fn is_alarm(&self) -> bool {
+        match self {
+            Self::AgentRefused { reason, .. }
+            | Self::RequestRefused { reason, .. }
+            | Self::ClaimRefused { reason, .. }
+            | Self::AnswerRefused { reason, .. }
+            | Self::SignInRefused { reason, .. }
+            | Self::IssueFailed { reason, .. } => reason.row().attack,
+            // V5: a session that this gateway did not grant, or not like this.
+            Self::ReportRefused { .. } | Self::ResumeRefused { .. } | Self::CrossSiteRefused { .. } => true,
+            Self::CodeWrong { tries_left, .. } => *tries_left == 0,
+            Self::SessionEnded { escaped, .. } => !escaped.is_empty(),
+            // The ordinary course of things.
+            _ => false,
+        }
+    }
 }

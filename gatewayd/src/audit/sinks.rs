@@ -175,8 +175,10 @@ fn syslog_line(formatter: &Formatter5424, row: &AuditRow) -> Vec<u8> {
     }
     let mut line = Vec::new();
     let number = u32::try_from(row.number % u64::from(u32::MAX)).unwrap_or_default();
-    let written =
-        formatter.format(&mut line, Severity::LOG_NOTICE, (number, std::collections::BTreeMap::new(), message));
+    let event = serde_json::from_str::<super::Event>(&row.event);
+    let alarm = event.is_ok_and(|event| event.is_alarm());
+    let severity = if alarm { Severity::LOG_ALERT } else { Severity::LOG_NOTICE };
+    let written = formatter.format(&mut line, severity, (number, std::collections::BTreeMap::new(), message));
     if written.is_err() {
         line.clear();
     }
@@ -296,6 +298,17 @@ mod tests {
         // authpriv (10) * 8 + notice (5) = 85, version 1.
         assert!(line.starts_with("<85>1 "), "{line}");
         assert!(line.contains("\"event\":\"agent_connected\"") && line.contains("192.0.2.1"), "{line}");
+    }
+
+    /// Catalogue: V5 (control: an_ordinary_event_is_one_rfc_5424_record_and_one_json_line)
+    #[test]
+    fn a_hosts_record_that_is_not_ours_is_an_alert() {
+        let grant = twinlock_protocol::ids::GrantId::from_text(&"a".repeat(26)).unwrap();
+        let reason = twinlock_protocol::DenyReason::NotFound;
+        let event = Event::ReportRefused { host: HostId::new("web01").unwrap(), grant, reason };
+        let got = received(link(GENESIS, 1, 1, &event));
+        // authpriv (10) * 8 + alert (1) = 81.
+        assert!(got[1].starts_with(b"<81>1 "), "{:?}", String::from_utf8_lossy(&got[1]));
     }
 
     /// Catalogue: L4 (control: an_ordinary_event_is_one_rfc_5424_record_and_one_json_line)

@@ -4,8 +4,11 @@
 mod chain;
 mod check;
 mod file;
+#[cfg(test)]
+mod granted;
 mod page;
 mod pin;
+mod report;
 mod show;
 mod verify;
 
@@ -27,6 +30,8 @@ pub enum AuditCommand {
     List(ListArgs),
     /// One grant: who, what, where, when, with which devices, how it ended; verified again
     Show(show::ShowArgs),
+    /// Who was granted what by whom, what was refused, what does not fit, who has not approved for long
+    Report(report::ReportArgs),
     /// Check what show --evidence wrote: anywhere, offline, without a gateway or its configuration
     Verify(check::VerifyArgs),
 }
@@ -55,6 +60,7 @@ pub fn run(command: &AuditCommand) -> Result<(), Failure> {
     match command {
         AuditCommand::List(arguments) => list(arguments),
         AuditCommand::Show(arguments) => show::run(arguments),
+        AuditCommand::Report(arguments) => report::run(arguments),
         AuditCommand::Verify(arguments) => check::run(arguments),
     }
 }

@@ -2,109 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use twinlock_certs::issue::{Ca, ElevationTemplate};
-use twinlock_protocol::evidence::{EndReason, GrantRecordFormat, ProcessNote};
+use twinlock_certs::issue::Ca;
+use twinlock_protocol::Bytes;
+use twinlock_protocol::evidence::{EndReason, ProcessNote};
 use twinlock_protocol::ids::CertSerial;
-use twinlock_protocol::roster::RosterEnvelope;
 use twinlock_protocol::softphone::{self, Fixture};
 use twinlock_protocol::statement::Decision;
-use twinlock_protocol::{Bytes, UnixTime};
 
 use super::*;
-use crate::cli::audit::file::{EvidenceFileFormat, VERSION};
+use crate::cli::audit::granted::{Granted, NOW};
 use crate::cli::audit::page;
-
-const NOW: UnixTime = UnixTime(1_800_000_000);
-
-/// A grant as gateway and host would have it.
-struct Granted {
-    fixture: Fixture,
-    rosters: Vec<RosterEnvelope>,
-    chain: Chain,
-    request: SignedRequest,
-    statements: Vec<SignedStatement>,
-    record: GrantRecord,
-    ca: Ca,
-    template: ElevationTemplate,
-}
-
-impl Granted {
-    fn new() -> Self {
-        let (ca, _) = Ca::generate("test CA", NOW, 1).unwrap();
-        let fixture = Fixture::new(ca.certificate(), NOW);
-        let (envelope, roster) = fixture.seal();
-        let chain = Chain::follow(std::slice::from_ref(&envelope), &envelope.digest).unwrap();
-        let (request, session_key) = fixture.verified_request(&roster);
-        let answer = |name: &str| fixture.phone(name).answer(&roster, request.id(), Decision::Approve);
-        let statements = vec![answer("bob"), answer("carol")];
-        let evidence = softphone::evidence(request.id(), statements.clone()).to_bytes();
-        let template = ElevationTemplate {
-            session_key: request.request().session_key,
-            serial: CertSerial::from_random([9; 16]),
-            host: request.request().host.clone(),
-            target_user: request.request().target.user.clone(),
-            requesters: request.requesters().to_vec(),
-            not_before: NOW,
-            not_after: NOW.plus(60),
-            request: request.id(),
-            evidence: Evidence::digest_of(&evidence),
-            crl_url: "https://tl.example.org/crl.der".into(),
-        };
-        let mut start = softphone::start(request.request(), request.id(), &session_key, 1);
-        let mut said = twinlock_protocol::statement::StartStatement::from_bytes(&start.statement.0).unwrap();
-        said.serial = template.serial;
-        said.started_at = NOW.plus(5);
-        start.statement = Bytes(said.to_bytes());
-        let message = twinlock_protocol::digest::Domain::Start.message(&start.statement.0);
-        start.signature = session_key.sign(&message).unwrap();
-        let record = GrantRecord {
-            format: GrantRecordFormat::GrantRecord,
-            version: 1,
-            grant: request.id().grant(),
-            request: request.signed().clone(),
-            evidence: Bytes(evidence),
-            certificate: Bytes(ca.elevation(&template).unwrap()),
-            start,
-            end: None,
-        };
-        Self {
-            fixture,
-            rosters: vec![envelope],
-            chain,
-            request: request.signed().clone(),
-            statements,
-            record,
-            ca,
-            template,
-        }
-    }
-
-    fn file(&self) -> EvidenceFile {
-        EvidenceFile {
-            format: EvidenceFileFormat::EvidenceFile,
-            version: VERSION,
-            grant: self.record.grant,
-            rosters: self.rosters.clone(),
-            request: self.request.clone(),
-            statements: self.statements.clone(),
-            record: Some(self.record.clone()),
-            ended: None,
-        }
-    }
-
-    fn verify(&self) -> Result<Findings<'_>, Doubt> {
-        let record = Some(&self.record);
-        let claims = Claims { request: &self.request, statements: &self.statements, record, ended: None };
-        verify(&self.chain, &claims)
-    }
-
-    fn doubt(change: impl FnOnce(&mut Self)) -> Doubt {
-        let mut granted = Self::new();
-        change(&mut granted);
-        let doubt = granted.verify().err();
-        doubt.unwrap()
-    }
-}
 
 #[test]
 fn a_grant_verifies_again_and_reads_well() {
