@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use twinlock_protocol::escape;
 use twinlock_protocol::evidence::{EndNote, EndReason, ProcessNote};
 use twinlock_protocol::ids::{DeviceId, PersonId};
+use twinlock_protocol::roster::change::{Change, changes};
 use twinlock_protocol::roster::{Assurance, Device, Roster};
 use twinlock_protocol::statement::Channel;
 
-use super::chain::{Chain, Link};
+use super::chain::{Chain, Link, Vouched};
 use super::verify::{Answer, Findings};
 use crate::approval::summary;
 use crate::cli::time;
@@ -166,7 +167,7 @@ fn end_words(reason: EndReason) -> &'static str {
 pub fn proved(chain: &Chain, findings: &Findings<'_>) -> Vec<Said> {
     let roster = findings.roster.roster();
     let asked = findings.request.request();
-    let mut proved: Vec<Said> = chain.links().map(|link| said("roster", roster_words(chain, link))).collect();
+    let mut proved: Vec<Said> = rosters(chain);
     let host = host_name(findings);
     proved.push(said(
         "request",
@@ -211,13 +212,33 @@ pub fn proved(chain: &Chain, findings: &Findings<'_>) -> Vec<Said> {
     proved
 }
 
-fn roster_words(chain: &Chain, link: &Link) -> String {
+/// Every version: why it counts, and what it changed.
+fn rosters(chain: &Chain) -> Vec<Said> {
+    let mut former: Option<&Roster> = None;
+    let mut told = Vec::new();
+    for link in chain.links() {
+        let roster = link.roster.roster();
+        let changes = former.map(|former| changes(former, roster)).unwrap_or_default();
+        let lines: Vec<String> = changes.iter().map(Change::to_line).collect();
+        let changed = if lines.is_empty() { String::new() } else { format!("; it changed: {}", lines.join("; ")) };
+        told.push(said("roster", format!("{}{changed}", roster_words(link, former))));
+        former = Some(roster);
+    }
+    told
+}
+
+fn roster_words(link: &Link, former: Option<&Roster>) -> String {
     let (roster, digest) = (link.roster.roster(), link.roster.digest());
-    let signers = listed(&names_of(roster, &link.signers));
-    if roster.version == chain.links().next().map_or(0, |first| first.roster.version) {
-        format!("roster version {} has the digest that you gave, and is signed by {signers}", roster.version)
-    } else {
-        format!("roster version {} ({}) follows it, signed by {signers}", roster.version, fingerprint(&digest))
+    // Names are those of the version whose keys signed.
+    let signers = listed(&names_of(former.unwrap_or(roster), &link.signers));
+    let version = roster.version;
+    match link.vouched {
+        Vouched::Pinned if link.signers.is_empty() => format!("version {version} has the digest that you gave"),
+        Vouched::Pinned => format!("version {version} has the digest that you gave, and is signed by {signers}"),
+        Vouched::Signed => format!("version {version} ({}) follows from it, signed by {signers}", fingerprint(&digest)),
+        Vouched::Named => {
+            format!("version {version} ({}) is the one that the next version names as its former", fingerprint(&digest))
+        }
     }
 }
 

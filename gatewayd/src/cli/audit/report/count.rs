@@ -285,6 +285,7 @@ pub fn approvers(chain: &Chain) -> Vec<Approver> {
     let since = |id: &PersonId| {
         let first = chain
             .links()
+            .iter()
             .map(|link| link.roster.roster())
             .find(|roster| roster.person(id).is_some_and(|person| !person.devices.is_empty()));
         first.map_or(head.issued_at, |roster| roster.issued_at)
