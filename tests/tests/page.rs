@@ -245,6 +245,42 @@ fn payloads_in_every_field_are_shown_and_inert() {
     });
 }
 
+/// Letters that are written from right to left stand where they stand in the argument: a path's
+/// parts are not drawn in another order than the shell reads them.
+///
+/// Catalogue: D1 (control: inline)
+#[test]
+fn hebrew_and_arabic_letters_do_not_reorder_a_command() {
+    /// Whether each line's characters are drawn from left to right in the order of the text.
+    const IN_ORDER: &str = "
+        const walk = document.createTreeWalker(document.querySelector('.argv'), NodeFilter.SHOW_TEXT);
+        let line = null, before = null, ordered = true;
+        for (let node; (node = walk.nextNode()); ) {
+          const li = node.parentElement.closest('li');
+          if (li !== line) [line, before] = [li, null];
+          for (let i = 0; i < node.length; i++) {
+            const range = document.createRange();
+            range.setStart(node, i); range.setEnd(node, i + 1);
+            const now = range.getBoundingClientRect();
+            if (before && Math.abs(now.top - before.top) < 2 && now.left < before.right - 1) ordered = false;
+            before = now;
+          }
+        }
+        return ordered";
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let argv = ["sudo", "cat", "/srv/א/10/../20/ב", "/srv/ا/1/ب/2", "א 1 ב 2"];
+        let terminal = bed.terminal("alice", &argv);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        assert_eq!(bob.read_request().command[2], argv[2]);
+        assert_eq!(bob.run(IN_ORDER, &[]), true);
+        // Control: without the override the browser reorders them.
+        bob.run("for (const li of document.querySelectorAll('.argv li')) li.style.unicodeBidi = 'normal'", &[]);
+        assert_eq!(bob.run(IN_ORDER, &[]), false);
+    });
+}
+
 /// What the module reads of real command lines, in the words that approvers get: heading, and the
 /// titles of what is grave.
 #[test]
