@@ -139,8 +139,7 @@ impl Mint {
 
     /// An honest certificate, not signed yet.
     pub fn leaf(&self, about: &About, not_before: UnixTime, life_s: u64) -> Leaf {
-        let names =
-            profile::names(&about.host, about.request.grant(), &about.target_user, &about.requesters);
+        let names = profile::names(&about.host, about.request.grant(), &about.target_user, &about.requesters);
         let content = |id: &[u8], critical, content: Vec<u8>| Extension(id.to_vec(), critical, content);
         let crl_url = value(0x86, &[b"https://tl.example.org/crl"]);
         let point = value(tag::SEQUENCE, &[&value(tag::SEQUENCE, &[&value(0xa0, &[&value(0xa0, &[&crl_url])])])]);
@@ -153,11 +152,7 @@ impl Mint {
             not_after: not_before.plus(life_s),
             key: profile::subject_public_key_info(&about.session_key),
             extensions: vec![
-                content(
-                    oid::AUTHORITY_KEY_ID,
-                    Critical::No,
-                    profile::authority_key_identifier(&self.key_identifier),
-                ),
+                content(oid::AUTHORITY_KEY_ID, Critical::No, profile::authority_key_identifier(&self.key_identifier)),
                 content(oid::SUBJECT_ALT_NAME, Critical::No, profile::subject_alt_name(&names)),
                 content(oid::KEY_USAGE, Critical::Yes, profile::KEY_USAGE_LEAF.to_vec()),
                 content(oid::EXTENDED_KEY_USAGE, Critical::No, profile::extended_key_usage()),
@@ -273,14 +268,8 @@ fn extension(Extension(id, critical, content): &Extension) -> Vec<u8> {
 /// UTCTime until 2049, GeneralizedTime from 2050 on (RFC 5280 §4.1.2.5).
 fn moment(time: UnixTime) -> Vec<u8> {
     let at = OffsetDateTime::from_unix_timestamp(i64::try_from(time.0).expect("a time")).expect("a time");
-    let rest = format!(
-        "{:02}{:02}{:02}{:02}{:02}Z",
-        u8::from(at.month()),
-        at.day(),
-        at.hour(),
-        at.minute(),
-        at.second()
-    );
+    let rest =
+        format!("{:02}{:02}{:02}{:02}{:02}Z", u8::from(at.month()), at.day(), at.hour(), at.minute(), at.second());
     if at.year() < 2050 {
         value(UTC_TIME, &[format!("{:02}{rest}", at.year() % 100).as_bytes()])
     } else {

@@ -40,11 +40,8 @@ pub struct GatewaySeat {
 impl GatewaySeat {
     /// Listens with the gateway's own key (PKCS #8), where the gateway listened.
     pub fn take(key: &[u8], address: SocketAddr) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let (to, heard) = channel();
         let say = Arc::new(Mutex::new(None));
         let software = "twinlock-gatewayd 0".to_owned();

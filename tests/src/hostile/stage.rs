@@ -151,8 +151,7 @@ impl<'b> Stage<'b> {
     pub fn set(bed: &'b Bed) -> Self {
         bed.wire(&Tail::Twinlock);
         let logins = ["alice", "bob", "mallory", "twin", "robot"];
-        let sudoers: Vec<String> =
-            logins.iter().map(|login| format!("{login} ALL=(ALL:ALL) NOPASSWD: ALL")).collect();
+        let sudoers: Vec<String> = logins.iter().map(|login| format!("{login} ALL=(ALL:ALL) NOPASSWD: ALL")).collect();
         bed.sudoers(&sudoers.join("\n"));
         add_account(bed, "twin", 1006);
         add_account(bed, "robot", 1007);
@@ -237,13 +236,7 @@ impl<'b> Stage<'b> {
     }
 
     /// One sudo, one answer, and how it ended.
-    pub fn run(
-        &mut self,
-        ask: &Ask,
-        seat: Seat,
-        side: Side,
-        play: &dyn Fn(&Attempt<'_, '_>) -> Vec<Say>,
-    ) -> Outcome {
+    pub fn run(&mut self, ask: &Ask, seat: Seat, side: Side, play: &dyn Fn(&Attempt<'_, '_>) -> Vec<Say>) -> Outcome {
         self.count += 1;
         let proof = PathBuf::from(format!("{PROOF}/{}", self.count));
         let socket = match seat {

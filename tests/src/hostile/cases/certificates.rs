@@ -20,6 +20,7 @@ const CLIENT: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
 /// anyExtendedKeyUsage.
 const ANY: &[u8] = &[0x55, 0x1d, 0x25, 0];
 
+/// The cases.
 pub fn cases(_: &Stage<'_>) -> Vec<Case> {
     [about(), kinds(), chains(), spellings()].into_iter().flatten().collect()
 }

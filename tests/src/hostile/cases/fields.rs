@@ -12,6 +12,7 @@ use crate::hostile::Case;
 use crate::hostile::json::{Leaf, leaves, others, replaced};
 use crate::hostile::stage::{Attempt, Stage};
 
+/// The cases.
 pub fn cases(stage: &Stage<'_>) -> Vec<Case> {
     let seen = &stage.past[0].1;
     let mut cases = Vec::new();
@@ -41,12 +42,16 @@ fn flipped(text: &[u8], at: usize, other: usize) -> Vec<u8> {
 
 /// People were shown, and signed, a request that differs in one field.
 fn request(leaf: &Leaf, at: usize, other: usize) -> Case {
-    Case::grant(format!("approvals of a request with another {}", nth(leaf, other)), R::EvidenceOtherRequest, move |a| {
-        let bytes = &a.signed.request.0;
-        let id = ElevationRequest::id_of(&a.pick(flipped(bytes, at, other), bytes.clone()));
-        let yes = |device| a.phone(device).answer(a.roster(), id, Decision::Approve);
-        a.grant(vec![yes("bob-phone"), yes("carol-phone")])
-    })
+    Case::grant(
+        format!("approvals of a request with another {}", nth(leaf, other)),
+        R::EvidenceOtherRequest,
+        move |a| {
+            let bytes = &a.signed.request.0;
+            let id = ElevationRequest::id_of(&a.pick(flipped(bytes, at, other), bytes.clone()));
+            let yes = |device| a.phone(device).answer(a.roster(), id, Decision::Approve);
+            a.grant(vec![yes("bob-phone"), yes("carol-phone")])
+        },
+    )
 }
 
 /// One field of a statement is changed after it was signed.
@@ -99,9 +104,7 @@ fn spellings() -> Vec<Case> {
         ("a second value after it", |text| format!("{text}{text}")),
         ("an unknown field", |text| text.replacen('{', "{\"admin\":true,", 1)),
         ("a field twice, the same", |text| text.replacen("\"version\":1", "\"version\":1,\"version\":1", 1)),
-        ("a field twice, first another value", |text| {
-            text.replacen("\"version\":1", "\"version\":2,\"version\":1", 1)
-        }),
+        ("a field twice, first another value", |text| text.replacen("\"version\":1", "\"version\":2,\"version\":1", 1)),
         ("its fields in another order", |text| {
             let (head, rest) = text.split_once(",").expect("two fields");
             let (second, rest) = rest.split_once(",").expect("three fields");

@@ -11,6 +11,7 @@ use crate::hostile::Case;
 use crate::hostile::mint::{Critical, Crl, Extension};
 use crate::hostile::stage::{Attempt, Stage};
 
+/// The cases.
 pub fn cases(_: &Stage<'_>) -> Vec<Case> {
     let invalid = R::CrlInvalid;
     let mut cases = vec![

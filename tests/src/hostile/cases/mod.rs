@@ -1,17 +1,17 @@
 //! The cases, by what they lie about. Each file makes its own; a case says what it expects.
 
-mod certificates;
-mod fields;
-mod lists;
-mod past;
-mod people;
-mod times;
-mod webauthn;
-mod words;
+pub mod certificates;
+pub mod fields;
+pub mod lists;
+pub mod past;
+pub mod people;
+pub mod times;
+pub mod webauthn;
+pub mod words;
 
+use twinlock_protocol::Bytes;
 use twinlock_protocol::softphone::AssertionForm;
 use twinlock_protocol::statement::{APPROVAL_DOMAINS, ApprovalStatement, Decision, SignedStatement};
-use twinlock_protocol::Bytes;
 
 use super::Case;
 use super::stage::{Ask, Attempt, Stage};
@@ -38,11 +38,7 @@ pub fn remember(stage: &mut Stage<'_>) {
 }
 
 /// A statement of this device about this request, changed before it is signed.
-pub fn stated(
-    attempt: &Attempt<'_, '_>,
-    device: &str,
-    change: impl FnOnce(&mut ApprovalStatement),
-) -> SignedStatement {
+pub fn stated(attempt: &Attempt<'_, '_>, device: &str, change: impl FnOnce(&mut ApprovalStatement)) -> SignedStatement {
     let phone = attempt.phone(device);
     let mut statement = phone.statement(attempt.id, Decision::Approve);
     change(&mut statement);
@@ -50,11 +46,7 @@ pub fn stated(
 }
 
 /// An approval of this device whose assertion has another form.
-pub fn asserted(
-    attempt: &Attempt<'_, '_>,
-    device: &str,
-    change: impl FnOnce(&mut AssertionForm),
-) -> SignedStatement {
+pub fn asserted(attempt: &Attempt<'_, '_>, device: &str, change: impl FnOnce(&mut AssertionForm)) -> SignedStatement {
     let phone = attempt.phone(device);
     let bytes = phone.statement(attempt.id, Decision::Approve).to_bytes();
     let mut signed = phone.sign(attempt.roster(), APPROVAL_DOMAINS, &bytes);

@@ -12,6 +12,7 @@ use crate::hostile::Case;
 use crate::hostile::mint::About;
 use crate::hostile::stage::{Attempt, Stage, noise};
 
+/// The cases.
 pub fn cases(_: &Stage<'_>) -> Vec<Case> {
     let other = R::EvidenceOtherRequest;
     vec![

@@ -10,6 +10,7 @@ use super::{altered, stated};
 use crate::hostile::Case;
 use crate::hostile::stage::{Ask, Attempt, Say, Stage};
 
+/// The cases.
 pub fn cases(_: &Stage<'_>) -> Vec<Case> {
     [count(), requester(), standing(), denials()].into_iter().flatten().collect()
 }
@@ -31,9 +32,7 @@ fn count() -> Vec<Case> {
             said.push(Say::Event(ModuleEvent::Granted(a.grant(a.pick(vec![], a.two())))));
             said
         }),
-        Case::grant("one approval alone", R::TooFewApprovals, |a| {
-            a.grant(a.pick(vec![a.yes("bob-phone")], a.two()))
-        }),
+        Case::grant("one approval alone", R::TooFewApprovals, |a| a.grant(a.pick(vec![a.yes("bob-phone")], a.two()))),
         Case::grant("one approval twice", R::SamePerson, |a| {
             let one = a.yes("bob-phone");
             a.grant(vec![one.clone(), a.pick(one, a.yes("carol-phone"))])
@@ -176,13 +175,12 @@ fn denials() -> Vec<Case> {
             a.grant(vec![a.yes("bob-phone"), carol.sign(a.roster(), domains, &bytes)])
         }),
         Case::says("a denial that the host has seen, then two approvals", &[R::Denied], seen),
-        Case::says("a denial that the module has seen, then two approvals at once", &[R::Denied], seen)
-            .at_the_module(),
+        Case::says("a denial that the module has seen, then two approvals at once", &[R::Denied], seen).at_the_module(),
         Case::says("a denial that does not verify, then two approvals", &[R::AssertionChallenge], |a| {
             let mut said = a.opening();
             let mut no = a.no("dave-phone");
             no.assertion = a.no("dave-phone").assertion;
-            said.extend(a.attacks().then(|| Say::Event(ModuleEvent::Denied(Denied { statement: no }))));
+            said.extend(a.attacks().then_some(Say::Event(ModuleEvent::Denied(Denied { statement: no }))));
             said.push(Say::Event(ModuleEvent::Granted(a.grant(a.two()))));
             said
         })
@@ -190,7 +188,7 @@ fn denials() -> Vec<Case> {
         Case::says("an approval sent as a denial, then two approvals", &[R::EvidenceMalformed], |a| {
             let mut said = a.opening();
             let statement = a.yes("dave-phone");
-            said.extend(a.attacks().then(|| Say::Event(ModuleEvent::Denied(Denied { statement }))));
+            said.extend(a.attacks().then_some(Say::Event(ModuleEvent::Denied(Denied { statement }))));
             said.push(Say::Event(ModuleEvent::Granted(a.grant(a.two()))));
             said
         })

@@ -13,6 +13,7 @@ use crate::hostile::Case;
 use crate::hostile::mint::Leaf;
 use crate::hostile::stage::{Ask, Attempt, Say, Stage};
 
+/// The cases.
 pub fn cases(_: &Stage<'_>) -> Vec<Case> {
     [late(), certificates(), held()].into_iter().flatten().collect()
 }

@@ -11,6 +11,7 @@ use super::asserted;
 use crate::hostile::Case;
 use crate::hostile::stage::{Attempt, Stage};
 
+/// The cases.
 pub fn cases(_: &Stage<'_>) -> Vec<Case> {
     [forms(), challenges(), client_data(), encodings(), bytes()].into_iter().flatten().collect()
 }
@@ -133,9 +134,7 @@ fn client_data() -> Vec<Case> {
         })
     };
     vec![
-        text("with its type twice", R::AssertionMalformed, |t| {
-            t.replacen('{', "{\"type\":\"webauthn.create\",", 1)
-        }),
+        text("with its type twice", R::AssertionMalformed, |t| t.replacen('{', "{\"type\":\"webauthn.create\",", 1)),
         text("with its challenge twice", R::AssertionMalformed, |t| t.replacen('{', "{\"challenge\":\"\",", 1)),
         text("with its origin twice", R::AssertionMalformed, |t| {
             t.replacen('{', "{\"origin\":\"https://evil.example\",", 1)

@@ -14,6 +14,7 @@ use crate::hostile::stage::{Ask, Attempt, Outcome, Say, Side, Stage, relayed};
 /// Sets the title, asks for an answer, moves the cursor, reverses the text, rings.
 const ESCAPES: &str = "\u{1b}]0;owned\u{7}\u{1b}[6n\u{1b}[2J\u{9b}31m\u{202e}\u{200b}\r\n\u{8}twinlock: approved";
 
+/// The cases.
 pub fn cases(_: &Stage<'_>) -> Vec<Case> {
     [escapes(), hearsay(), frames()].into_iter().flatten().collect()
 }
@@ -159,9 +160,7 @@ fn frames() -> Vec<Case> {
         raw("a grant with its evidence twice", |granted| {
             edit(granted, |text| text.replacen("{\"certificate\"", "{\"evidence\":\"\",\"certificate\"", 1))
         }),
-        raw("two events in one frame", |granted| {
-            edit(granted, |text| format!("{text}{text}"))
-        }),
+        raw("two events in one frame", |granted| edit(granted, |text| format!("{text}{text}"))),
         raw("an empty frame", |_| Vec::new()),
         raw("a frame that is no JSON", |_| b"\xff\xfe\x00".to_vec()),
         raw("a frame of nested lists", |_| vec![b'['; 100_000]),
