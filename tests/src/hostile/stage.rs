@@ -14,7 +14,7 @@ use twinlock_protocol::evidence::{Evidence, GrantRecord, SignedRequest};
 use twinlock_protocol::ids::{HostId, PersonId, RequestId, Ticket};
 use twinlock_protocol::request::{ElevationRequest, Login};
 use twinlock_protocol::roster::{
-    Host, PersonKind, Roster, RosterEnvelope, ServiceOwner, Standing, UidEntry, VerifiedRoster,
+    Host, PersonKind, Roster, RosterEnvelope, ServiceOwner, Standing, Suspension, UidEntry, VerifiedRoster,
 };
 use twinlock_protocol::signature::SigningKey;
 use twinlock_protocol::softphone::{Phone, evidence, person, random};
@@ -371,7 +371,7 @@ fn people(plan: &mut Plan, other_host: &SigningKey) {
         }
     }
     let mut erin = person("erin", &["approvers"], vec![erin]);
-    erin.standing = Standing::Suspended;
+    erin.standing = Standing::Suspended(Suspension { by: None });
     persons.push(erin);
     persons.push(person("frank", &["office"], vec![frank]));
     persons.push(person("grace", &["approvers"], vec![grace]));
