@@ -20,17 +20,17 @@ use twinlock_protocol::{Bytes, DenyReason, Fixed, escape};
 use zeroize::Zeroizing;
 
 use crate::ask::Asking;
-use crate::cgroup;
 use crate::clock::{boot_ms, time_of_day, wall};
 use crate::command_line::{self, Asked, Questions, Reading, ShellSource, TargetWord};
 use crate::config::Config;
 use crate::conversation::Conversation;
 use crate::facts::Facts;
 use crate::grant_store::{GrantStore, Remembered};
-use crate::link::Peer;
+use crate::link::{Link, Peer};
 use crate::reason::{self, Wish};
 use crate::refusal::Refusal;
 use crate::roster_slots;
+use crate::rosters;
 use crate::screen::{Look, Screen};
 use crate::session_key::{self, failed};
 use crate::signals::{Parent, Signals};
@@ -75,13 +75,7 @@ pub fn account<S: Conversation + GrantStore>(
     arguments: &[&CStr],
 ) -> Result<Outcome, Refusal> {
     let decision = who::decide(session, world.accounts, &caller)?;
-    let Some(front_end) = decision.front_end() else {
-        // `sudo su -`: pam_systemd may carry it out of the grant's leaf before `open_session`.
-        if let Some(leaf) = cgroup::own_leaf()? {
-            session.remember(Remembered::Contained(leaf))?;
-        }
-        return Ok(Outcome::Allowed);
-    };
+    let Some(front_end) = decision.front_end() else { return Ok(Outcome::Allowed) };
     let facts = (world.facts)(caller)?;
     let asked = match command_line::read(front_end, &facts.argv)? {
         // The service of `sudo -i` never runs a query.
@@ -95,16 +89,18 @@ pub fn account<S: Conversation + GrantStore>(
     session.remember(Remembered::Asked)?;
     let terminal = terminal(world, decision, &asked, &facts)?;
     let config = Config::load(world.config, world.owner)?.with_arguments(arguments)?;
-    let roster = roster_slots::load(&config.roster_dir, world.owner)?;
+    let mut roster = roster_slots::load(&config.roster_dir, world.owner)?;
     let requester = who::requester(session, world.accounts, &facts.caller)?;
     let asked = Resolved::new(session, world.accounts, &facts, decision, asked)?;
     let wish = reason::ask(session, &config, asked.questions)?;
 
+    let signals = Signals::block(Parent::MustStay)?;
+    let link = rosters::newest(&config, world.owner, &mut roster, &signals)?;
     let (key, pkcs8) = session_key::generate()?;
     let code = session_key::terminal_code()?;
     let request = request(&config, &roster, &facts, requester, &asked, wish, &code, session, key.public())?;
     let request = sign(&config, world.owner, &roster, &request, &key)?;
-    wait(session, world.owner, &config, &roster, &request, &facts, &terminal, &code, pkcs8)
+    wait(session, world.owner, &config, &roster, &request, &facts, &terminal, &code, pkcs8, &signals, link)
 }
 
 /// The terminal to show the request on. Without one, or where nobody wants to wait, there is no
@@ -244,9 +240,11 @@ fn wait<S: Conversation + GrantStore>(
     terminal: &Terminal,
     code: &TerminalCode,
     pkcs8: Zeroizing<Vec<u8>>,
+    signals: &Signals,
+    link: Option<Link>,
 ) -> Result<Outcome, Refusal> {
     let deadline_ms = boot_ms().saturating_add(u64::from(request.request().approve_by_s) * 1000);
-    let asking = Asking {
+    let mut asking = Asking {
         config,
         peer: Peer { owner, uid: config.agent_uid },
         roster,
@@ -254,11 +252,11 @@ fn wait<S: Conversation + GrantStore>(
         resume_token: Fixed(session_key::random()?),
         code,
         deadline_ms,
+        link,
     };
     let mut screen = Screen::new(Look::of(&facts.environment, config.qr), head(roster, request));
-    let signals = Signals::block(Parent::MustStay)?;
     terminal.flush_input();
-    let answered = asking.ask(session, terminal, &mut screen, &signals);
+    let answered = asking.ask(session, terminal, &mut screen, signals);
     let own = Own {
         roster,
         request,

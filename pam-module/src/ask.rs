@@ -41,6 +41,8 @@ pub struct Asking<'a> {
     pub code: &'a TerminalCode,
     /// Until when both approvals count, in milliseconds of `CLOCK_BOOTTIME`.
     pub deadline_ms: u64,
+    /// The connection on which rosters were asked for; none where it broke.
+    pub link: Option<Link>,
 }
 
 /// What is known of the request so far.
@@ -92,13 +94,13 @@ impl Asking<'_> {
     /// The refusal that ends it: denied, expired, cancelled, refused by agent or gateway, or a
     /// daemon that is not there or breaks the protocol.
     pub fn ask(
-        &self,
+        &mut self,
         conversation: &mut dyn Conversation,
         terminal: &Terminal,
         screen: &mut Screen,
         signals: &Signals,
     ) -> Result<Granted, Refusal> {
-        let mut link = None;
+        let mut link = self.link.take();
         let result = self.run(conversation, terminal, screen, signals, &mut link);
         // Closing says the same; the message spares the gateway the guess.
         if let (Err(refusal), Some(link)) = (&result, &mut link)
@@ -117,7 +119,7 @@ impl Asking<'_> {
         signals: &Signals,
         link: &mut Option<Link>,
     ) -> Result<Granted, Refusal> {
-        *link = Some(self.submit(signals).map_err(first_refusal)?);
+        self.submit(signals, link).map_err(first_refusal)?;
         let mut progress = Progress {
             accepted: false,
             slot: 1,
@@ -159,12 +161,14 @@ impl Asking<'_> {
         }
     }
 
-    fn submit(&self, signals: &Signals) -> Result<Link, LinkError> {
-        let mut link = Link::connect(&self.config.agent_socket, self.peer, signals)?;
+    fn submit(&self, signals: &Signals, link: &mut Option<Link>) -> Result<(), LinkError> {
+        let link = match link {
+            Some(link) => link,
+            None => link.insert(Link::connect(&self.config.agent_socket, self.peer, signals)?),
+        };
         let signed: SignedRequest = self.request.signed().clone();
         let submit = Submit { wire: WIRE_VERSION, signed, resume_token: self.resume_token };
-        link.send(&ModuleMessage::Submit(submit), signals)?;
-        Ok(link)
+        link.send(&ModuleMessage::Submit(submit), signals)
     }
 
     fn reconnect(
@@ -239,6 +243,8 @@ impl Asking<'_> {
                 progress.link = if link.up { LinkState::Up } else { LinkState::GatewayAway };
                 Ok(Step::Wait)
             }
+            // The answer came too late: the request is made under the pinned roster.
+            ModuleEvent::Rosters(_) => Ok(Step::Wait),
         }
     }
 
@@ -321,7 +327,8 @@ fn first_refusal(error: LinkError) -> Refusal {
     }
 }
 
-fn refusal(error: LinkError) -> Refusal {
+/// What a link that is of no use means to the requester.
+pub fn refusal(error: LinkError) -> Refusal {
     match error {
         LinkError::Ended(refusal) => refusal,
         LinkError::Lost(_) | LinkError::NotTrusted(_) => Refusal::logging(DenyReason::AgentUnavailable, error),

@@ -11,12 +11,12 @@ use crate::refusal::Refusal;
 /// authpriv (10) · 8 + warning (4).
 const PRIORITY: u32 = 84;
 
-/// Logs a refusal.
-pub fn refused(hook: &str, refusal: &Refusal) {
+/// Logs a refusal of a hook, or of something that came and changed nothing.
+pub fn refused(what: &str, refusal: &Refusal) {
     let Some(detail) = refusal.logged.as_deref() else { return };
     let detail = twinlock_protocol::escape::visible(detail.as_bytes());
     let line = format!(
-        "<{PRIORITY}>pam_twinlock[{}]: {hook}: refused: {}: {detail}",
+        "<{PRIORITY}>pam_twinlock[{}]: {what}: refused: {}: {detail}",
         std::process::id(),
         refusal.reason.row().name
     );

@@ -6,7 +6,6 @@
 
 mod account;
 mod ask;
-mod cgroup;
 mod clock;
 mod command_line;
 mod config;
@@ -20,6 +19,7 @@ mod qr;
 mod reason;
 mod refusal;
 pub mod roster_slots;
+mod rosters;
 mod screen;
 mod session;
 mod session_key;

@@ -23,7 +23,8 @@ use crate::trusted::{Owner, TrustError, Writable, failed};
 /// How often a busy lock is tried, 10 ms apart.
 const LOCK_TRIES: u32 = 100;
 
-/// Reads the roster that this host pins: of the two slots, the newest that verifies.
+/// Reads the roster that this host pins: of the two slots, the newest that is the roster of its pin.
+/// Its signatures were verified before it came here; whoever can write here could write any pin.
 ///
 /// # Errors
 /// [`DenyReason::RosterUnsound`], with words for the system log.
@@ -42,7 +43,7 @@ pub fn load(directory: &Path, owner: Owner) -> Result<VerifiedRoster, Refusal> {
     for slot in slots {
         let verified = RosterEnvelope::from_bytes(&slot.payload)
             .map_err(|error| error.to_string())
-            .and_then(|envelope| VerifiedRoster::genesis(&envelope, &slot.pin).map_err(|error| error.to_string()));
+            .and_then(|envelope| VerifiedRoster::pinned(&envelope, &slot.pin).map_err(|error| error.to_string()));
         match verified {
             Ok(roster) => return Ok(roster),
             Err(error) => why = error,
@@ -57,8 +58,57 @@ pub fn load(directory: &Path, owner: Owner) -> Result<VerifiedRoster, Refusal> {
 /// # Errors
 /// [`TrustError`]: nothing counts but what was there before.
 pub fn store(directory: &Path, owner: Owner, version: u64, pin: Digest, envelope: &[u8]) -> Result<(), TrustError> {
-    let form = Form { paths: ROSTER_SLOTS.map(|name| directory.join(name)), size: ROSTER_SLOT_BYTES, mode: 0o640 };
-    form.write(owner, |_| Ok(Some((version, pin, envelope.to_vec()))))
+    roster_form(directory).write(owner, |_| Ok(Some((version, pin, envelope.to_vec()))))
+}
+
+/// Pins a newer roster, verified as following from the one that was pinned: on disk when this
+/// returns. What is there already stays.
+///
+/// # Errors
+/// [`DenyReason::RosterMismatch`] when the host pins a newer one meanwhile, or another of this
+/// version; [`DenyReason::RosterNotStored`] when it can't be stored.
+pub fn adopt(
+    directory: &Path,
+    owner: Owner,
+    roster: &VerifiedRoster,
+    envelope: &RosterEnvelope,
+) -> Result<(), Refusal> {
+    let (version, pin) = (roster.roster().version, roster.digest());
+    let mut overtaken = false;
+    let written = roster_form(directory).write(owner, |newest| {
+        overtaken = newest.is_some_and(|slot| (slot.version, slot.pin) != (version, pin) && slot.version >= version);
+        let stands = newest.is_some_and(|slot| slot.version >= version);
+        Ok((!stands).then(|| (version, pin, envelope.to_bytes())))
+    });
+    match written {
+        Ok(()) if overtaken => Err(DenyReason::RosterMismatch.into()),
+        Ok(()) => Ok(()),
+        Err(error) => Err(Refusal::logging(DenyReason::RosterNotStored, error)),
+    }
+}
+
+/// Whether this is still the roster that the host pins, or newer: nothing is granted under one that
+/// another elevation has replaced meanwhile.
+///
+/// # Errors
+/// [`DenyReason::RosterMismatch`] when a newer one is there; [`DenyReason::RosterUnsound`] when the
+/// slots can't be read.
+pub fn check_newest(directory: &Path, owner: Owner, roster: &VerifiedRoster) -> Result<(), Refusal> {
+    let version = roster.roster().version;
+    let unsound = |error: TrustError| Refusal::logging(DenyReason::RosterUnsound, error);
+    for path in roster_form(directory).paths {
+        let file = match owner.open(&path, Writable::No) {
+            Ok(file) => file,
+            Err(error) if error.is_missing() => continue,
+            Err(error) => return Err(unsound(error)),
+        };
+        let header = SlotHeader::decode(&read_bytes(&file, &path, HEADER_BYTES).map_err(unsound)?);
+        // A header says what a slot may hold; what counts is what both together give.
+        if header.is_ok_and(|header| header.version() > version) && load(directory, owner)?.roster().version > version {
+            return Err(DenyReason::RosterMismatch.into());
+        }
+    }
+    Ok(())
 }
 
 /// The highest revocation list number that this host has accepted from a CA; 0 when there is none.
@@ -105,6 +155,10 @@ pub fn raise_crl_floor(
         Ok(()) => Ok(()),
         Err(error) => Err(Refusal::logging(DenyReason::RecordFailed, error)),
     }
+}
+
+fn roster_form(directory: &Path) -> Form {
+    Form { paths: ROSTER_SLOTS.map(|name| directory.join(name)), size: ROSTER_SLOT_BYTES, mode: 0o640 }
 }
 
 fn crl_form(directory: &Path, ca: &CaId) -> Form {
@@ -176,15 +230,18 @@ fn read_slot(path: &Path, owner: Owner) -> Result<Option<Slot>, TrustError> {
     read_open(&owner.open(path, Writable::No)?, path)
 }
 
-fn read_open(mut file: &File, path: &Path) -> Result<Option<Slot>, TrustError> {
-    let mut read = |length: usize| {
-        let mut bytes = Vec::new();
-        let most = u64::try_from(length).unwrap_or(u64::MAX);
-        file.by_ref().take(most).read_to_end(&mut bytes).map(|_| bytes).map_err(|source| failed(path, source))
-    };
-    let Ok(header) = SlotHeader::decode(&read(HEADER_BYTES)?) else { return Ok(None) };
-    let payload = read(header.payload_bytes())?;
+fn read_open(file: &File, path: &Path) -> Result<Option<Slot>, TrustError> {
+    let Ok(header) = SlotHeader::decode(&read_bytes(file, path, HEADER_BYTES)?) else { return Ok(None) };
+    let payload = read_bytes(file, path, header.payload_bytes())?;
     Ok(header.with_payload(payload).ok())
+}
+
+/// The next `length` bytes, or what there is of them.
+fn read_bytes(file: &File, path: &Path, length: usize) -> Result<Vec<u8>, TrustError> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(length).unwrap_or(u64::MAX);
+    file.take(most).read_to_end(&mut bytes).map_err(|source| failed(path, source))?;
+    Ok(bytes)
 }
 
 /// Takes the lock without waiting for ever: whoever holds it is another elevation, or hostile.

@@ -57,7 +57,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// The reason of the first check that fails; [`DenyReason::RecordFailed`] when the revocation
-/// list's number can't be stored.
+/// list's number can't be stored, [`DenyReason::RosterNotStored`] when a newer roster can't.
 pub fn verify(
     own: &Own<'_>,
     granted: &Granted,
@@ -67,20 +67,25 @@ pub fn verify(
     if now.boot_ms >= own.approve_by_boot_ms {
         return Err(DenyReason::Expired.into());
     }
-    let approval = verify_evidence(own.roster, own.request, &granted.evidence.0, now.wall)?;
-    let ttl_s = approval.ttl_s().min(own.max_ttl_s);
+    let evidence = verify_evidence(own.roster, own.request, &granted.evidence.0, now.wall)?;
+    let roster = evidence.head().unwrap_or(own.roster);
+    match evidence.head_envelope() {
+        Some(envelope) => roster_slots::adopt(own.roster_dir, own.owner, roster, envelope)?,
+        None => roster_slots::check_newest(own.roster_dir, own.owner, roster)?,
+    }
+    let ttl_s = evidence.ttl_s().min(own.max_ttl_s);
     let request = own.request.request();
     let expected = Expected {
         session_key: &request.session_key,
         host: &request.host,
         target_user: &request.target.user,
-        requesters: own.request.requesters(),
+        requesters: evidence.request_under_head().unwrap_or(own.request).requesters(),
         request: own.request.id(),
         evidence: Evidence::digest_of(&granted.evidence.0),
         ttl_s,
         now: now.wall,
     };
-    let (ca, certificate) = under_a_ca(own.roster, &granted.certificate.0, &expected)?;
+    let (ca, certificate) = under_a_ca(roster, &granted.certificate.0, &expected)?;
     check_revocation(own, ca, &certificate, &granted.crl.0, now.wall)?;
     let window_s = certificate.not_after().since(certificate.not_before());
     let life_ms = u64::from(ttl_s).min(window_s).saturating_mul(1000);
@@ -94,7 +99,7 @@ pub fn verify(
         session_key,
         deadline_boot_ms: now.boot_ms.saturating_add(life_ms),
     };
-    Ok(Verified { grant, approval, not_after: certificate.not_after() })
+    Ok(Verified { grant, approval: evidence.into_approval(), not_after: certificate.not_after() })
 }
 
 /// The CA of the roster under which the certificate is good. With several, the last one's reason

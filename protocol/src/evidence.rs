@@ -37,7 +37,7 @@ pub struct Evidence {
     /// Statements in the order in which they were given; every one is checked, and one denial
     /// refuses.
     pub statements: Vec<SignedStatement>,
-    /// Roster versions above the request's, lowest first; empty in version 1.
+    /// Roster versions above the request's, lowest first: the statements count under the last.
     pub rosters: Vec<RosterEnvelope>,
 }
 

@@ -26,6 +26,8 @@ pub const ROSTER_STEPS: usize = 64;
 pub const ROSTER_SIGNATURES: usize = 16;
 /// Possession statements of one roster version: devices that are new in it.
 pub const ROSTER_POSSESSIONS: usize = 256;
+/// Roster envelopes in one frame, in bytes together: in base64url they fit [`FRAME_BYTES`].
+pub const ROSTERS_BYTES: usize = 6 * 1024 * 1024;
 /// Evidence, serialised, in bytes.
 pub const EVIDENCE_BYTES: usize = 2 * 1024 * 1024;
 /// Statements in one evidence, approvals and denials together.

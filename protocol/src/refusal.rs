@@ -123,6 +123,10 @@ reasons! {
     RosterExpired = "roster-expired", PermDenied, Forbidden, false, "the roster has expired", "renew it with two signatures";
     /// The roster does not verify.
     RosterUnsound = "roster-unsound", Abort, Forbidden, true, "the roster on this host does not verify", "restore it with twinlock host join";
+    /// A roster that came with the approvals does not follow from the pinned one.
+    RosterChain = "roster-chain", PermDenied, Forbidden, true, "the approvals came with a roster that does not follow from this host's", "tell your security team: the gateway sent what it should not";
+    /// A newer roster could not be stored.
+    RosterNotStored = "roster-not-stored", Abort, Unavailable, false, "a newer roster could not be stored on this host", "check the disk under /var/lib/twinlock";
     /// A request kind or scope that this version does not grant.
     KindUnsupported = "kind-unsupported", PermDenied, Forbidden, false, "this kind of request is not supported", "update twinlock on all machines";
     /// The clocks of host and gateway differ too much.

@@ -117,6 +117,12 @@ impl SlotHeader {
         Ok(header)
     }
 
+    /// The roster's version, or the revocation list's number: nothing until the payload is joined.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Bytes of payload that follow the header.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {

@@ -10,7 +10,7 @@ use crate::ids::{DeviceId, PersonId, RequestId};
 use crate::limits;
 use crate::refusal::DenyReason;
 use crate::request::{ElevationRequest, RequestKind, RosterRef, Scope};
-use crate::roster::{Assurance, ClientClass, Device, Gate, Host, Person, Standing, VerifiedRoster};
+use crate::roster::{Assurance, ClientClass, Device, Gate, Host, Person, RosterEnvelope, Standing, VerifiedRoster};
 use crate::signature::{self, PublicKey};
 use crate::statement::{APPROVAL_DOMAINS, ApprovalStatement, Channel, Decision, SignedStatement, StartStatement};
 use crate::webauthn::{self, Expected};
@@ -76,17 +76,18 @@ impl VerifiedRequest {
     /// Whether this roster is the one by which it is decided.
     #[must_use]
     pub fn is_under(&self, roster: &VerifiedRoster) -> bool {
-        self.decided_by == RosterRef { version: roster.roster().version, digest: roster.digest() }
+        self.decided_by == roster.reference()
     }
 
     /// The same request, decided by a later version: its host must stand there with the same key, and
     /// everybody who asks must still be allowed to. Whoever was excluded stays so, whatever logins say
-    /// now, and no rule gets wider than it was. The caller knows that `head` is of the same chain.
+    /// now, and no rule gets wider than it was.
     ///
     /// # Errors
-    /// The [`DenyReason`] of the first check that fails.
+    /// [`DenyReason::RosterMismatch`] when `head` was not reached from the roster by which it is
+    /// decided, or is that of another chain; else the [`DenyReason`] of the first check that fails.
     pub fn under(&self, head: &VerifiedRoster) -> Result<Self, DenyReason> {
-        if head.roster().version < self.decided_by.version {
+        if !head.descends_from(&self.decided_by) {
             return Err(DenyReason::RosterMismatch);
         }
         let host = head.roster().host(&self.request.host).ok_or(DenyReason::HostUnknown)?;
@@ -98,7 +99,7 @@ impl VerifiedRequest {
         persons.extend(head.roster().requester_persons(&self.request.host, &self.request.requester)?);
         persons.sort_by(|a, b| a.id.cmp(&b.id));
         persons.dedup_by(|a, b| a.id == b.id);
-        if !persons.iter().all(|person| person.may_request && person.standing == Standing::Active) {
+        if !persons.iter().all(|person| person.may_ask()) {
             return Err(DenyReason::RequesterMayNotAsk);
         }
         let mut excluded = self.excluded.clone();
@@ -106,7 +107,7 @@ impl VerifiedRequest {
         excluded.sort();
         excluded.dedup();
         let moved = Self {
-            decided_by: RosterRef { version: head.roster().version, digest: head.digest() },
+            decided_by: head.reference(),
             max_ttl_s: self.max_ttl_s.min(head.roster().rules.max_ttl_s),
             requesters: persons.into_iter().map(|person| person.id.clone()).collect(),
             excluded,
@@ -164,7 +165,7 @@ pub fn verify_request(
         (RequestKind::Module, Scope::Command) => {}
         (RequestKind::Ssh | RequestKind::Ahead, _) | (_, Scope::Session) => return Err(DenyReason::KindUnsupported),
     }
-    if request.roster != (RosterRef { version: roster.roster().version, digest: roster.digest() }) {
+    if request.roster != roster.reference() {
         return Err(DenyReason::RosterMismatch);
     }
     if request.approve_by_s > roster.roster().rules.max_approve_by_s {
@@ -182,16 +183,8 @@ pub fn verify_request(
     let excluded = roster.roster().excluded(&requesters);
     let requesters = requesters.into_iter().map(|person| person.id.clone()).collect();
     let (decided_by, host_key, max_ttl_s) = (request.roster, host.host_key, roster.roster().rules.max_ttl_s);
-    let verified = VerifiedRequest {
-        signed: signed.clone(),
-        request,
-        id,
-        decided_by,
-        host_key,
-        max_ttl_s,
-        requesters,
-        excluded,
-    };
+    let verified =
+        VerifiedRequest { signed: signed.clone(), request, id, decided_by, host_key, max_ttl_s, requesters, excluded };
     verified.check_approvable(roster)?;
     Ok(verified)
 }
@@ -413,7 +406,7 @@ impl TwoPersonApproval {
         if rules.distinct_client_class && one.client_class == two.client_class {
             return Err(DenyReason::SameClientClass);
         }
-        let ttl_s = first.ttl_s.min(second.ttl_s).min(request.request.ttl_s).min(rules.max_ttl_s).min(request.max_ttl_s);
+        let ttl_s = first.ttl_s.min(second.ttl_s).min(request.request.ttl_s).min(request.max_ttl_s);
         let scope = first.scope.min(second.scope).min(request.request.scope);
         Ok(Self { request: request.id, signers: [first.signer, second.signer], ttl_s, scope })
     }
@@ -444,7 +437,52 @@ impl TwoPersonApproval {
     }
 }
 
-/// Verifies evidence for a request under the pinned roster: every statement in it, and that they
+/// What evidence proves: two persons said yes (it derefs to their approval), and under which roster
+/// that counts.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct VerifiedEvidence {
+    approval: TwoPersonApproval,
+    request: Option<VerifiedRequest>,
+    head: Option<VerifiedRoster>,
+    head_envelope: Option<RosterEnvelope>,
+}
+
+impl VerifiedEvidence {
+    /// The two who approved, for issuing.
+    pub fn into_approval(self) -> TwoPersonApproval {
+        self.approval
+    }
+
+    /// The newest roster of the evidence, where it brought one above the verifier's: it is verified,
+    /// and a host must pin it before it grants.
+    #[must_use]
+    pub fn head(&self) -> Option<&VerifiedRoster> {
+        self.head.as_ref()
+    }
+
+    /// That roster's envelope, for pinning.
+    #[must_use]
+    pub fn head_envelope(&self) -> Option<&RosterEnvelope> {
+        self.head_envelope.as_ref()
+    }
+
+    /// The request under that roster, where there is one: the certificate names its requesters.
+    #[must_use]
+    pub fn request_under_head(&self) -> Option<&VerifiedRequest> {
+        self.request.as_ref()
+    }
+}
+
+impl std::ops::Deref for VerifiedEvidence {
+    type Target = TwoPersonApproval;
+    fn deref(&self) -> &TwoPersonApproval {
+        &self.approval
+    }
+}
+
+/// Verifies evidence for a request that was verified under `pin`: the rosters in it follow from
+/// `pin`; under the last of them, the request still stands and every statement verifies, and they
 /// are exactly two approvals by two distinct persons. One denial refuses.
 ///
 /// # Errors
@@ -454,26 +492,35 @@ pub fn verify_evidence(
     request: &VerifiedRequest,
     evidence: &[u8],
     now: UnixTime,
-) -> Result<TwoPersonApproval, DenyReason> {
-    pin.check_time(now)?;
+) -> Result<VerifiedEvidence, DenyReason> {
     request.check_roster(pin)?;
-    let evidence = Evidence::from_bytes(evidence).map_err(|_| DenyReason::EvidenceMalformed)?;
+    let mut evidence = Evidence::from_bytes(evidence).map_err(|_| DenyReason::EvidenceMalformed)?;
     if evidence.request_digest != request.id {
         return Err(DenyReason::EvidenceOtherRequest);
     }
-    if !evidence.rosters.is_empty() {
-        return Err(DenyReason::RosterMismatch);
-    }
+    let newer = pin.walk(&evidence.rosters).map_err(|_| DenyReason::RosterChain)?;
+    let head = newer.as_ref().unwrap_or(pin);
+    head.check_time(now)?;
+    let under_head = newer.as_ref().map(|head| request.under(head)).transpose()?;
+    let approval = two_approvals(head, under_head.as_ref().unwrap_or(request), &evidence.statements)?;
+    Ok(VerifiedEvidence { approval, request: under_head, head: newer, head_envelope: evidence.rosters.pop() })
+}
+
+fn two_approvals(
+    roster: &VerifiedRoster,
+    request: &VerifiedRequest,
+    statements: &[SignedStatement],
+) -> Result<TwoPersonApproval, DenyReason> {
     let mut approvals = Vec::new();
-    for signed in &evidence.statements {
-        match verify_statement(pin, request, signed)? {
+    for signed in statements {
+        match verify_statement(roster, request, signed)? {
             VerifiedAnswer::Approval(approval) => approvals.push(approval),
             VerifiedAnswer::Denial(_) => return Err(DenyReason::DenialPresent),
         }
     }
     let mut approvals = approvals.into_iter();
     match (approvals.next(), approvals.next(), approvals.next()) {
-        (Some(first), Some(second), None) => TwoPersonApproval::new(pin, request, first, second),
+        (Some(first), Some(second), None) => TwoPersonApproval::new(roster, request, first, second),
         (_, None, _) => Err(DenyReason::TooFewApprovals),
         // Exactly two are collected; more is not what an honest gateway sends.
         (_, Some(_), _) => Err(DenyReason::EvidenceMalformed),

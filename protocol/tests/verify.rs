@@ -16,8 +16,8 @@ use twinlock_protocol::statement::{
     APPROVAL_DOMAINS, ApprovalStatement, Decision, ROSTER_DOMAINS, RosterStatement, SignedStatement,
 };
 use twinlock_protocol::verify::{
-    TwoPersonApproval, VerifiedAnswer, VerifiedApproval, VerifiedRequest, verify_evidence, verify_request,
-    verify_start, verify_statement,
+    TwoPersonApproval, VerifiedAnswer, VerifiedApproval, VerifiedEvidence, VerifiedRequest, verify_evidence,
+    verify_request, verify_start, verify_statement,
 };
 use twinlock_protocol::{Bytes, DenyReason, Fixed, UnixTime};
 
@@ -52,6 +52,7 @@ impl Scene {
 
     fn judge(&self, statements: Vec<SignedStatement>) -> Result<TwoPersonApproval, DenyReason> {
         verify_evidence(&self.roster, &self.request, &evidence(self.request.id(), statements).to_bytes(), NOW)
+            .map(VerifiedEvidence::into_approval)
     }
 
     /// bob's statement after `edit`, signed by bob's keys, beside carol's honest one.

@@ -18,7 +18,9 @@ use twinlock_protocol::request::ElevationRequest;
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::softphone::{Fixture, evidence, random};
 use twinlock_protocol::statement::Decision;
-use twinlock_protocol::wire::module::{Accepted, Approved, Granted, ModuleEvent, ModuleMessage, ShowTicket, Submit};
+use twinlock_protocol::wire::module::{
+    Accepted, Approved, Granted, ModuleEvent, ModuleMessage, Rosters, ShowTicket, Submit,
+};
 use twinlock_protocol::wire::{LENGTH_BYTES, body_length, frame, message};
 use twinlock_protocol::{Bytes, UnixTime, limits};
 
@@ -67,7 +69,12 @@ impl InstantAgent {
 
 impl Desk {
     fn serve(&self, mut connection: UnixStream) -> std::io::Result<()> {
-        let body = read_frame(&mut connection)?;
+        let mut body = read_frame(&mut connection)?;
+        let no_rosters = Rosters { envelopes: Vec::new() };
+        while let Ok(ModuleMessage::Rosters(_)) = message(&body, limits::FRAME_BYTES) {
+            connection.write_all(&frame(&ModuleEvent::Rosters(no_rosters.clone())))?;
+            body = read_frame(&mut connection)?;
+        }
         let started = Instant::now();
         let ModuleMessage::Submit(submit) = message(&body, limits::FRAME_BYTES).expect("a module's frame") else {
             panic!("a module resumed a request that never broke");

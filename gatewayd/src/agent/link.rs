@@ -105,7 +105,7 @@ async fn connect(config: &Config, tls: &TlsConnector) -> Result<tokio_rustls::cl
         return Err(LinkError::Wire);
     }
     let software = concat!("twinlock-gatewayd ", env!("CARGO_PKG_VERSION")).to_owned();
-    let hello = AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: config.host.clone(), software });
+    let hello = AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: config.host.clone(), roster: 0, software });
     frames::write(&mut stream, &hello).await?;
     match frames::read(&mut stream, limits::SMALL_FRAME_BYTES).await? {
         Some(GatewayMessage::Welcome(Welcome { wire: WIRE_VERSION, .. })) => Ok(stream),
@@ -137,9 +137,7 @@ async fn read_all(mut reader: impl AsyncRead + Unpin, events: &mpsc::Sender<Link
             Ok(Ok(Some(message))) => message,
         };
         match message {
-            GatewayMessage::Ping(_) => {}
-            // Modules follow from the evidence until the agent keeps the chain.
-            GatewayMessage::Rosters(_) => {}
+            GatewayMessage::Ping(_) | GatewayMessage::Rosters(_) => {}
             GatewayMessage::Welcome(_) => return LinkError::Wire,
             GatewayMessage::Module(_) | GatewayMessage::EndGrant(_) | GatewayMessage::Noted(_) => {
                 if events.send(LinkEvent::Message(message)).await.is_err() {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use twinlock_protocol::wire::agent::{AgentMessage, GatewayMessage};
-use twinlock_protocol::wire::module::ModuleEvent;
+use twinlock_protocol::wire::module::{ModuleEvent, ModuleMessage, Rosters};
 
 use self::config::{Config, ConfigError};
 use self::limits::RequestsPerUid;
@@ -141,7 +141,9 @@ impl Agent {
             LinkEvent::Message(GatewayMessage::EndGrant(order)) => self.tell_reaper(ForReaper::End(order)),
             LinkEvent::Message(GatewayMessage::Noted(noted)) => self.tell_reaper(ForReaper::Noted(noted)),
             // The link keeps these to itself.
-            LinkEvent::Message(GatewayMessage::Welcome(_) | GatewayMessage::Ping(_) | GatewayMessage::Rosters(_)) => None,
+            LinkEvent::Message(GatewayMessage::Welcome(_) | GatewayMessage::Ping(_) | GatewayMessage::Rosters(_)) => {
+                None
+            }
         }
     }
 
@@ -158,6 +160,11 @@ impl Agent {
         match event {
             ConnEvent::Opened(conn, sender) => {
                 self.modules.insert(conn, sender);
+                None
+            }
+            ConnEvent::Said(conn, ModuleMessage::Rosters(_)) => {
+                let rosters = ModuleEvent::Rosters(Rosters { envelopes: Vec::new() });
+                self.perform(Effect::ToModule(conn, rosters));
                 None
             }
             ConnEvent::Said(conn, message) => {

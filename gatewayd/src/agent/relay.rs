@@ -123,7 +123,9 @@ impl<C: Clock + Clone> Relay<C> {
                 effects
             }
             (None, ModuleMessage::Cancel(_)) => vec![Effect::Close(conn)],
-            (Some(_), ModuleMessage::Submit(_) | ModuleMessage::Resume(_)) => {
+            // Rosters are the chain's to answer, and nothing to ask for while a request waits.
+            (None, ModuleMessage::Rosters(_)) => refuse(conn, DenyReason::WireMismatch, None),
+            (Some(_), ModuleMessage::Submit(_) | ModuleMessage::Resume(_) | ModuleMessage::Rosters(_)) => {
                 let mut effects = self.module_gone(conn);
                 effects.extend(refuse(conn, DenyReason::WireMismatch, None));
                 effects
@@ -219,8 +221,8 @@ impl<C: Clock + Clone> Relay<C> {
                 return vec![Effect::ToModule(conn, event), Effect::Close(conn)];
             }
             ModuleEvent::Ticket(_) | ModuleEvent::Claimed(_) | ModuleEvent::Approved(_) => {}
-            // The link is ours to tell.
-            ModuleEvent::Link(_) => return Vec::new(),
+            // The link and the rosters are ours to tell.
+            ModuleEvent::Link(_) | ModuleEvent::Rosters(_) => return Vec::new(),
         }
         vec![Effect::ToModule(conn, event)]
     }

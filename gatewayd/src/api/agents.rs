@@ -99,7 +99,7 @@ async fn open(
     let refused =
         |reason| audit::Event::AgentRefused { host: Some(host.clone()), address: address.ip().to_string(), reason };
     let reason = match wire::message(&hello, limits::SMALL_FRAME_BYTES) {
-        Ok(AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: named, software })) if named == host => {
+        Ok(AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: named, software, .. })) if named == host => {
             let connected = audit::Event::AgentConnected {
                 host: host.clone(),
                 software: software.chars().take(100).collect(),
@@ -213,6 +213,8 @@ async fn take(engine: &Arc<Engine>, host: &HostId, message: AgentMessage) {
                 }
             }
             ModuleMessage::Resume(resume) => resume_request(engine, host, request, &resume).await,
+            // Agents answer this themselves.
+            ModuleMessage::Rosters(_) => refuse(engine, host, request, DenyReason::WireMismatch, None),
             ModuleMessage::Cancel(Cancel {}) => end_waiting(engine, host, request, Event::Cancel).await,
         },
         AgentMessage::Gone(gone) => end_waiting(engine, host, gone.request, Event::Gone).await,

@@ -156,15 +156,14 @@ impl Desk {
         }
     }
 
-    /// Takes the slot; the lease that it replaces. Every ticket of it is spent: the next person
-    /// scans a fresh one.
-    pub(super) fn take(&mut self, lease: Lease) -> Option<Lease> {
+    /// Takes the slot. Every ticket of it is spent: the next person scans a fresh one.
+    pub(super) fn take(&mut self, lease: Lease) {
         self.spend_all();
-        self.lease.replace(lease)
+        self.lease = Some(lease);
     }
 
     /// Gives the slot back.
-    pub(super) fn release(&mut self) -> Option<Lease> {
-        self.lease.take()
+    pub(super) fn release(&mut self) {
+        self.lease = None;
     }
 }

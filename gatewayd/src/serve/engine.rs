@@ -431,8 +431,7 @@ impl Engine {
         held.tickets = tickets;
         indexes.grants.insert(id.grant(), id);
         let open = state.desk().and_then(|desk| desk.lease());
-        let leases = open.into_iter().chain(state.given().iter().map(|given| &given.lease));
-        for lease in leases.chain(&state.case().let_go) {
+        for lease in open.into_iter().chain(state.given().iter().map(|given| &given.lease)) {
             if indexes.claims.insert(lease.claim, id).is_none() {
                 held.claims.push(lease.claim);
             }

@@ -493,7 +493,7 @@ impl Agent {
         let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.ok()?;
         let frames = LengthDelimitedCodec::builder().max_frame_length(9 << 20).new_framed(tls);
         let mut agent = Self { frames };
-        let hello = Hello { wire: WIRE_VERSION, host: HostId::new(host).unwrap(), software: "test".into() };
+        let hello = Hello { wire: WIRE_VERSION, host: HostId::new(host).unwrap(), roster: 1, software: "test".into() };
         agent.say(&AgentMessage::Hello(hello)).await;
         matches!(agent.hear().await?, GatewayMessage::Welcome(_)).then_some(agent)
     }

@@ -24,7 +24,7 @@ use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::softphone::{Fixture, evidence, random};
 use twinlock_protocol::statement::{APPROVAL_DOMAINS, Decision, SignedStatement};
 use twinlock_protocol::verify::{VerifiedRequest, verify_request};
-use twinlock_protocol::wire::module::{Accepted, Granted, ModuleEvent, ModuleMessage, ShowTicket};
+use twinlock_protocol::wire::module::{Accepted, Granted, ModuleEvent, ModuleMessage, Rosters, ShowTicket};
 use twinlock_protocol::wire::{LENGTH_BYTES, frame};
 use twinlock_protocol::{Bytes, UnixTime, limits};
 
@@ -393,18 +393,29 @@ impl Terms {
 pub struct Agent<'a> {
     pub stream: UnixStream,
     bench: &'a Bench,
+    /// What it answers when it is asked for rosters, once.
+    pub rosters: Vec<Bytes>,
 }
 
 impl<'a> Agent<'a> {
     pub fn accept(bench: &'a Bench, listener: &UnixListener) -> Self {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
-        Self { stream, bench }
+        Self { stream, bench, rosters: Vec::new() }
     }
 
-    /// The next message; `None` when the module is gone.
+    /// The next message but questions for rosters, which are answered; `None` when the module is gone.
     pub fn hear(&mut self) -> Option<ModuleMessage> {
-        read_frame(&mut self.stream).map(|body| twinlock_protocol::wire::message(&body, limits::FRAME_BYTES).unwrap())
+        loop {
+            let body = read_frame(&mut self.stream)?;
+            match twinlock_protocol::wire::message(&body, limits::FRAME_BYTES).unwrap() {
+                ModuleMessage::Rosters(_) => {
+                    let envelopes = std::mem::take(&mut self.rosters);
+                    self.say(&ModuleEvent::Rosters(Rosters { envelopes }));
+                }
+                message => return Some(message),
+            }
+        }
     }
 
     /// The submitted request, verified as the gateway does.

@@ -8,6 +8,7 @@ use crate::digest::Digest;
 use crate::ids::{DeviceId, PersonId};
 use crate::limits;
 use crate::refusal::DenyReason;
+use crate::request::RosterRef;
 use crate::statement::{ROSTER_DOMAINS, SignedStatement};
 use crate::webauthn::{self, Expected};
 
@@ -77,6 +78,8 @@ pub struct ChainError {
 pub struct VerifiedRoster {
     roster: Roster,
     digest: Digest,
+    /// The versions from which this one was reached step by step, lowest first.
+    walked: Vec<RosterRef>,
 }
 
 impl VerifiedRoster {
@@ -86,7 +89,8 @@ impl VerifiedRoster {
     /// # Errors
     /// [`RosterError`], naming what does not hold.
     pub fn genesis(envelope: &RosterEnvelope, pin: &Digest) -> Result<Self, RosterError> {
-        let Self { roster, digest } = Self::pinned(envelope, pin)?;
+        let verified = Self::pinned(envelope, pin)?;
+        let Self { roster, digest, .. } = &verified;
         if roster.version != 1 {
             return Err(RosterError::Version { expected: 1, found: roster.version });
         }
@@ -99,7 +103,7 @@ impl VerifiedRoster {
         }
         let mut signers = Vec::new();
         for signed in &envelope.signatures {
-            let person = verify_roster_signature(&roster, &digest, signed).map_err(RosterError::Signature)?;
+            let person = verify_roster_signature(roster, digest, signed).map_err(RosterError::Signature)?;
             if !signers.contains(&person) {
                 signers.push(person);
             }
@@ -108,7 +112,7 @@ impl VerifiedRoster {
         if signers.len() < needed.max(limits::MIN_QUORUM as usize) {
             return Err(RosterError::TooFewSigners { signed: signers.len(), needed });
         }
-        Ok(Self { roster, digest })
+        Ok(verified)
     }
 
     /// Takes a roster whose digest somebody vouches for who could as well name another: it rests in a
@@ -136,13 +140,15 @@ impl VerifiedRoster {
         if envelope.version != expected {
             return Err(RosterError::Version { expected, found: envelope.version });
         }
-        let next = Self::sound(envelope)?;
+        let mut next = Self::sound(envelope)?;
         if next.roster.previous != Some(self.digest) {
             return Err(RosterError::Forked);
         }
         step::check_possessions(&self.roster, &next.roster, &envelope.possessions)?;
         let step = step::step(&self.roster, &next.roster)?;
         step::check_signatures(&self.roster, &next, &step, &envelope.signatures)?;
+        next.walked.clone_from(&self.walked);
+        next.walked.push(self.reference());
         Ok(next)
     }
 
@@ -152,15 +158,32 @@ impl VerifiedRoster {
     /// # Errors
     /// [`ChainError`] at the first that is not, or where there are more than a verifier walks.
     pub fn follow(self, envelopes: &[RosterEnvelope]) -> Result<Self, ChainError> {
-        let mut head = self;
+        Ok(self.walk(envelopes)?.unwrap_or(self))
+    }
+
+    /// As [`Self::follow`]; none where there are no envelopes.
+    pub(crate) fn walk(&self, envelopes: &[RosterEnvelope]) -> Result<Option<Self>, ChainError> {
+        let mut head: Option<Self> = None;
         for (walked, envelope) in envelopes.iter().enumerate() {
             let next = match walked {
-                0..limits::ROSTER_STEPS => head.successor(envelope),
+                0..limits::ROSTER_STEPS => head.as_ref().unwrap_or(self).successor(envelope),
                 _ => Err(RosterError::Unsound("a chain has at most 64 steps")),
             };
-            head = next.map_err(|error| ChainError { at_version: envelope.version, error })?;
+            head = Some(next.map_err(|error| ChainError { at_version: envelope.version, error })?);
         }
         Ok(head)
+    }
+
+    /// Version and digest, as requests name it.
+    #[must_use]
+    pub fn reference(&self) -> RosterRef {
+        RosterRef { version: self.roster.version, digest: self.digest }
+    }
+
+    /// Whether this is that version, or was reached from it step by step.
+    #[must_use]
+    pub fn descends_from(&self, older: &RosterRef) -> bool {
+        self.reference() == *older || self.walked.contains(older)
     }
 
     /// What a next roster would change, as the rules count it, and so who must sign it. For whoever
@@ -217,7 +240,7 @@ impl VerifiedRoster {
         if envelope.version != roster.version {
             return Err(RosterError::Version { expected: envelope.version, found: roster.version });
         }
-        Ok(Self { roster, digest })
+        Ok(Self { roster, digest, walked: Vec::new() })
     }
 
     /// The roster.

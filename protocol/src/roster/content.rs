@@ -165,6 +165,14 @@ pub struct Person {
     pub devices: Vec<Device>,
 }
 
+impl Person {
+    /// Whether the person may ask for elevation now.
+    #[must_use]
+    pub fn may_ask(&self) -> bool {
+        self.may_request && self.standing == Standing::Active
+    }
+}
+
 /// A host of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -63,11 +63,7 @@ impl Roster {
         persons.extend(requester.login.iter().chain([&requester.real]).filter_map(uids));
         persons.sort_by(|a, b| a.id.cmp(&b.id));
         persons.dedup_by(|a, b| a.id == b.id);
-        if persons.iter().all(|person| person.may_request && person.standing == Standing::Active) {
-            Ok(persons)
-        } else {
-            Err(DenyReason::RequesterMayNotAsk)
-        }
+        if persons.iter().all(|person| person.may_ask()) { Ok(persons) } else { Err(DenyReason::RequesterMayNotAsk) }
     }
 
     /// Everybody who may not approve for these requesters: themselves, and the owners of services.

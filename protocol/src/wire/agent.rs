@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::module::Rosters;
 use super::module::{ModuleEvent, ModuleMessage};
 use crate::bytes::Bytes;
 use crate::evidence::EndNote;
@@ -47,11 +48,12 @@ pub enum GatewayMessage {
     Module(ForModule),
     /// End a grant now.
     EndGrant(EndGrant),
-    /// Roster versions that the host does not have yet.
-    Rosters(Rosters),
     /// A report ([`AgentMessage::Started`], [`AgentMessage::Ended`]) is committed and need not be
     /// sent again.
     Noted(Noted),
+    /// Roster versions above the one of the hello, lowest first: after the welcome, and whenever a
+    /// version is sealed. The only word that an agent takes from a gateway whose key it does not know.
+    Rosters(Rosters),
     /// Still here.
     Ping(Ping),
 }
@@ -64,6 +66,8 @@ pub struct Hello {
     pub wire: u32,
     /// The host that the agent serves; must be the one of its certificate's key.
     pub host: HostId,
+    /// The roster version that the host pins; 0 where the agent can't read it.
+    pub roster: u64,
     /// The agent's version, for people.
     pub software: String,
 }
@@ -156,15 +160,6 @@ pub struct EndGrant {
     pub grant: GrantId,
     /// Why.
     pub order: EndOrder,
-}
-
-/// Roster versions, for the agent to keep for its modules. Each verifies itself; the gateway's word
-/// is worth nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rosters {
-    /// Envelopes, lowest version first.
-    pub envelopes: Vec<Bytes>,
 }
 
 /// A report is committed.

@@ -1,6 +1,7 @@
 //! Module ↔ agent (`agent.sock`, 0600 root), and, relayed unchanged inside
 //! [`super::agent`] envelopes, module ↔ gateway. One connection is one request. Closing it cancels
-//! the request; after a lost link the module reconnects and resumes.
+//! the request; after a lost link the module reconnects and resumes. Before it makes a request, the
+//! module may ask for rosters; the agent answers that itself.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,12 +15,25 @@ use crate::statement::SignedStatement;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModuleMessage {
+    /// Before any request: which rosters are there above the pinned one? Answered by
+    /// [`ModuleEvent::Rosters`]; never relayed.
+    Rosters(AskRosters),
     /// The first frame: a new request.
     Submit(Submit),
     /// The first frame after a lost link: the same request goes on.
     Resume(Resume),
     /// The requester gave up. Closing the connection says the same.
     Cancel(Cancel),
+}
+
+/// Asks for newer rosters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskRosters {
+    /// [`super::WIRE_VERSION`].
+    pub wire: u32,
+    /// The version that the host pins.
+    pub above: u64,
 }
 
 /// A new request.
@@ -72,6 +86,8 @@ pub enum ModuleEvent {
     Granted(Granted),
     /// The agent lost its gateway, or has it back. For display only.
     Link(Link),
+    /// The answer to [`ModuleMessage::Rosters`].
+    Rosters(Rosters),
 }
 
 /// The request waits.
@@ -144,6 +160,16 @@ pub struct Granted {
     pub evidence: Bytes,
     /// The CA's current revocation list, DER.
     pub crl: Bytes,
+}
+
+/// Roster versions that the host may not have yet. Claims: whoever takes them follows the chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rosters {
+    /// The bytes of envelopes, lowest version first; at most
+    /// [`ROSTER_STEPS`](crate::limits::ROSTER_STEPS) and together
+    /// [`ROSTERS_BYTES`](crate::limits::ROSTERS_BYTES). Whoever took them all may ask for more.
+    pub envelopes: Vec<Bytes>,
 }
 
 /// The agent's link to its gateway.

@@ -3,7 +3,6 @@
 
 mod bed;
 mod command_line;
-mod containment;
 mod elevation;
 mod failures;
 mod faults;
