@@ -43,6 +43,11 @@ demo: deps build ## a whole elevation, seen; SHELL_ME=1, PHONES=real ORIGIN= TLS
 	cargo build --locked -p twinlock-tests --bin twinlock-demo
 	@$(TARGET)/debug/twinlock-demo
 
+.PHONY: hostile
+hostile: deps build ## a hostile gateway tries to become root: one line per attempt; some of them by NAME=word
+	cargo build --locked -p twinlock-tests --bin twinlock-hostile
+	@$(TARGET)/debug/twinlock-hostile $(NAME)
+
 .PHONY: screens
 screens: deps build ## every picture of terminal and page, into docs/screens
 	cargo build --locked -p twinlock-tests --bin twinlock-screens

@@ -20,6 +20,7 @@ use twinlock_protocol::{Bytes, DenyReason, Fixed, escape};
 use zeroize::Zeroizing;
 
 use crate::ask::Asking;
+use crate::cgroup;
 use crate::clock::{boot_ms, time_of_day, wall};
 use crate::command_line::{self, Asked, Questions, Reading, ShellSource, TargetWord};
 use crate::config::Config;
@@ -75,7 +76,13 @@ pub fn account<S: Conversation + GrantStore>(
     arguments: &[&CStr],
 ) -> Result<Outcome, Refusal> {
     let decision = who::decide(session, world.accounts, &caller)?;
-    let Some(front_end) = decision.front_end() else { return Ok(Outcome::Allowed) };
+    let Some(front_end) = decision.front_end() else {
+        // `sudo su -`: pam_systemd may carry it out of the grant's leaf before `open_session`.
+        if let Some(leaf) = cgroup::own_leaf()? {
+            session.remember(Remembered::Contained(leaf))?;
+        }
+        return Ok(Outcome::Allowed);
+    };
     let facts = (world.facts)(caller)?;
     let asked = match command_line::read(front_end, &facts.argv)? {
         // The service of `sudo -i` never runs a query.

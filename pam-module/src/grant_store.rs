@@ -37,6 +37,9 @@ pub struct Grant {
 pub enum Remembered {
     /// `account` asked, and this is the grant; nobody has used it.
     Granted(Rc<Grant>),
+    /// `account` let root pass, or the same user, in this cgroup, which is a grant's leaf: what
+    /// runs under a grant stays there.
+    Contained(Vec<u8>),
     /// `account` asked in this handle, and the grant is used up or was never given.
     Asked,
 }

@@ -6,6 +6,7 @@
 
 mod account;
 mod ask;
+mod cgroup;
 mod clock;
 mod command_line;
 mod config;

@@ -122,14 +122,17 @@ impl Phone {
         data.push(form.flags);
         data.extend_from_slice(&[0; 4]);
         data.extend_from_slice(&form.extra);
-        let mut message = data.clone();
-        message.extend_from_slice(Digest::plain(client_data.as_bytes()).as_bytes());
+        let signature = self.assertion_signature(&data, client_data.as_bytes());
+        Assertion { authenticator_data: Bytes(data), client_data_json: Bytes(client_data.into_bytes()), signature }
+    }
+
+    /// The passkey's signature over any authenticator data and client data (WebAuthn §6.3.3).
+    #[must_use]
+    pub fn assertion_signature(&self, authenticator_data: &[u8], client_data: &[u8]) -> Bytes {
+        let mut message = authenticator_data.to_vec();
+        message.extend_from_slice(Digest::plain(client_data).as_bytes());
         let signature = self.passkey.sign(&SystemRandom::new(), &message).expect("signature");
-        Assertion {
-            authenticator_data: Bytes(data),
-            client_data_json: Bytes(client_data.into_bytes()),
-            signature: Bytes(signature.as_ref().to_vec()),
-        }
+        Bytes(signature.as_ref().to_vec())
     }
 
     /// The form of an honest registration: what a browser puts into `navigator.credentials.create`.

@@ -17,6 +17,7 @@ pub mod approver;
 pub mod bed;
 pub mod cgroup;
 pub mod demo;
+pub mod hostile;
 pub mod installation;
 pub mod instant;
 pub mod mounts;

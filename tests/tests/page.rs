@@ -245,6 +245,42 @@ fn payloads_in_every_field_are_shown_and_inert() {
     });
 }
 
+/// Letters that are written from right to left stand where they stand in the argument: a path's
+/// parts are not drawn in another order than the shell reads them.
+///
+/// Catalogue: D1 (control: inline)
+#[test]
+fn hebrew_and_arabic_letters_do_not_reorder_a_command() {
+    /// Whether each line's characters are drawn from left to right in the order of the text.
+    const IN_ORDER: &str = "
+        const walk = document.createTreeWalker(document.querySelector('.argv'), NodeFilter.SHOW_TEXT);
+        let line = null, before = null, ordered = true;
+        for (let node; (node = walk.nextNode()); ) {
+          const li = node.parentElement.closest('li');
+          if (li !== line) [line, before] = [li, null];
+          for (let i = 0; i < node.length; i++) {
+            const range = document.createRange();
+            range.setStart(node, i); range.setEnd(node, i + 1);
+            const now = range.getBoundingClientRect();
+            if (before && Math.abs(now.top - before.top) < 2 && now.left < before.right - 1) ordered = false;
+            before = now;
+          }
+        }
+        return ordered";
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let argv = ["sudo", "cat", "/srv/א/10/../20/ב", "/srv/ا/1/ب/2", "א 1 ב 2"];
+        let terminal = bed.terminal("alice", &argv);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        assert_eq!(bob.read_request().command[2], argv[2]);
+        assert_eq!(bob.run(IN_ORDER, &[]), true);
+        // Control: without the override the browser reorders them.
+        bob.run("for (const li of document.querySelectorAll('.argv li')) li.style.unicodeBidi = 'normal'", &[]);
+        assert_eq!(bob.run(IN_ORDER, &[]), false);
+    });
+}
+
 /// What the module reads of real command lines, in the words that approvers get: heading, and the
 /// titles of what is grave.
 #[test]
@@ -375,6 +411,104 @@ fn a_denial_with_its_reason_reaches_the_terminal() {
         assert_eq!(bob.deny(Some("please use the staging host")), "You denied it");
         assert_ne!(terminal.exit_code(LIMIT), 0);
         assert!(terminal.screen().contains("please use the staging host"), "{}", terminal.screen());
+        nothing_violated(&bob);
+    });
+}
+
+/// Who approved too soon says no under the same claim, and the terminal hears it.
+///
+/// Catalogue: A7 (control: two_phones_approve_by_one_gesture_each_and_the_command_runs)
+#[test]
+fn an_approval_can_be_turned_into_a_denial_on_the_next_screen() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let mut terminal = bed.terminal("alice", &["sudo", "id"]);
+        let bob = browsers.bob(&installation.site);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        assert_eq!(bob.approve(), "Approved. Now a second person");
+        bob.press("#actions .quiet");
+        bob.wait_for(&["end-bad"]);
+        assert_eq!(bob.heading(), "You denied it");
+        assert_ne!(terminal.exit_code(LIMIT), 0);
+        assert!(terminal.screen().contains("denied"), "{}", terminal.screen());
+        nothing_violated(&bob);
+    });
+}
+
+/// The time to answer ends while the denial's prompt is open: the prompt stays, and the answer
+/// counts. Ended before anything was pressed, it leaves a button that denies.
+///
+/// Catalogue: A7 (control: inline)
+#[test]
+fn a_denial_that_comes_after_the_time_to_answer_counts() {
+    /// The page's clock runs ahead; prompts take their time.
+    const LATE: &str = "const real = performance.now.bind(performance);
+        performance.now = () => real() + 100_000";
+    const SLOW: &str = "const get = navigator.credentials.get.bind(navigator.credentials);
+        navigator.credentials.get = (what) => new Promise((go, stop) => {
+          what.signal?.addEventListener('abort', () => stop(what.signal.reason));
+          setTimeout(() => get(what).then(go, stop), 2500);
+        })";
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let bob = browsers.bob(&installation.site);
+        let mut terminal = bed.terminal("alice", &["sudo", "id"]);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        bob.run(SLOW, &[]);
+        bob.press(".deny");
+        bob.run(LATE, &[]);
+        bob.wait_for(&["end-bad", "end-calm"]);
+        assert_eq!(bob.heading(), "You denied it");
+        assert_ne!(terminal.exit_code(LIMIT), 0);
+        // Control: an approval under way at that moment is not signed; a denial can still be.
+        let mut terminal = bed.terminal("alice", &["sudo", "id", "-u"]);
+        bob.scan(&address(&scan_ticket(&terminal, None)));
+        bob.run(SLOW, &[]);
+        bob.read_on();
+        bob.press(".approve");
+        bob.run(LATE, &[]);
+        bob.wait_for(&["end-calm"]);
+        assert_eq!(bob.heading(), "Your time to answer is over");
+        std::thread::sleep(Duration::from_secs(3));
+        assert!(!terminal.screen().contains("2 of 2"), "{}", terminal.screen());
+        bob.press("#actions .deny");
+        bob.wait_for(&["end-bad"]);
+        assert_ne!(terminal.exit_code(LIMIT), 0);
+        nothing_violated(&bob);
+    });
+}
+
+/// A gateway that can't write for a moment does not end the request on the screen; a refusal that
+/// stays gives the slot back.
+#[test]
+fn only_a_refusal_that_stays_ends_the_request_on_the_screen() {
+    /// Calls whose path begins so are refused like this.
+    const REFUSE: &str = "window.before ??= window.fetch.bind(window);
+        const [path, status, name] = args;
+        window.fetch = (url, init) => String(url).startsWith('/api/v1/' + path)
+          ? Promise.resolve(new Response(JSON.stringify({type: 'urn:twinlock:problem:' + name, title: name, detail: 'wait'}), {status}))
+          : window.before(url, init)";
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let terminal = bed.terminal("alice", &["sudo", "id"]);
+        let bob = browsers.bob(&installation.site);
+        let first = scan_ticket(&terminal, None);
+        bob.scan(&address(&first));
+        bob.run(REFUSE, &[json!("claims"), json!(503), json!("store-failed")]);
+        eventually("the word", LIMIT, || bob.text().contains("Store-failed. Trying again."));
+        bob.run(REFUSE, &[json!("answer"), json!(503), json!("store-failed")]);
+        eventually("the clock again", LIMIT, || bob.text().contains(" left"));
+        bob.read_on();
+        bob.press(".approve");
+        eventually("the note", LIMIT, || bob.note().contains("Store-failed"));
+        assert_eq!(bob.screen(), "request");
+        // Control: one that stays ends it, and somebody else may answer at once.
+        bob.run(REFUSE, &[json!("answer"), json!(403), json!("evidence-other-request")]);
+        bob.press(".approve");
+        bob.wait_for(&["problem"]);
+        let carol = browsers.carol(&installation.site);
+        carol.scan(&address(&scan_ticket(&terminal, Some(&first))));
+        assert_eq!(carol.approve(), "Approved. Now a second person");
         nothing_violated(&bob);
     });
 }

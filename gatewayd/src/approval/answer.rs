@@ -331,9 +331,8 @@ impl Approvers {
         signed_in: &SignedIn,
         signed: &SignedStatement,
     ) -> Result<Answer, DenyReason> {
-        let open = state.desk().and_then(|desk| desk.lease());
-        let mut leases = open.into_iter().chain(state.given().iter().map(|given| &given.lease));
-        let lease = leases.find(|lease| lease.claim == claim).ok_or_else(|| why_over(state))?;
+        // A lease that ended counts here too: a denial under it does.
+        let (lease, _) = state.lease(&claim).ok_or_else(|| why_over(state))?;
         if lease.person != signed_in.person || lease.device != signed_in.device {
             return Err(DenyReason::NotFound);
         }

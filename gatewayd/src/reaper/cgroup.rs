@@ -1,6 +1,8 @@
 //! Leaf cgroups: one per grant, named by it, below a directory that belongs to the reaper. The
 //! kernel's membership list is the only source of pids that are ever signalled.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -40,8 +42,9 @@ struct Mount {
 }
 
 /// The cgroup2 mounts in `/proc/self/mountinfo` (unified: at `/sys/fs/cgroup`; hybrid: below), the
-/// newest first: a later mount hides an earlier one at the same place.
-fn find_mounts(mountinfo: &str) -> Vec<Mount> {
+/// newest first: a later mount hides an earlier one at the same place. Anybody with FUSE adds lines
+/// with any bytes in them.
+fn find_mounts(mountinfo: &[u8]) -> Vec<Mount> {
     let mount = |line: &str| {
         let (head, tail) = line.split_once(" - ")?;
         if tail.split(' ').next()? != "cgroup2" {
@@ -51,7 +54,7 @@ fn find_mounts(mountinfo: &str) -> Vec<Mount> {
         let (root, point) = (fields.next()?, fields.next()?);
         Some(Mount { point: unescape(point).into(), root: unescape(root).into() })
     };
-    mountinfo.lines().rev().filter_map(mount).collect()
+    String::from_utf8_lossy(mountinfo).lines().rev().filter_map(mount).collect()
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits (proc(5)).
@@ -62,9 +65,9 @@ fn unescape(field: &str) -> String {
 }
 
 /// The directory of this process's own cgroup, from `/proc/self/cgroup`.
-fn own_dir(mount: &Mount, cgroup: &str) -> Option<PathBuf> {
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let below = Path::new(path).strip_prefix(&mount.root).ok()?;
+fn own_dir(mount: &Mount, cgroup: &[u8]) -> Option<PathBuf> {
+    let path = cgroup.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
+    let below = Path::new(OsStr::from_bytes(path)).strip_prefix(&mount.root).ok()?;
     Some(mount.point.join(below))
 }
 
@@ -74,7 +77,7 @@ fn own_dir(mount: &Mount, cgroup: &str) -> Option<PathBuf> {
 /// # Errors
 /// [`CgroupError`].
 pub fn parent(configured: Option<&Path>) -> Result<PathBuf, CgroupError> {
-    let read = |path: &'static str| std::fs::read_to_string(path).map_err(io(Path::new(path)));
+    let read = |path: &'static str| std::fs::read(path).map_err(io(Path::new(path)));
     let mounts = find_mounts(&read("/proc/self/mountinfo")?);
     if mounts.is_empty() {
         return Err(CgroupError::NoMount);
@@ -101,8 +104,8 @@ pub fn parent(configured: Option<&Path>) -> Result<PathBuf, CgroupError> {
 /// after it does not. This process is moved to where it is already; failure costs only the time.
 pub fn warm_up() {
     let own = || {
-        let mounts = find_mounts(&std::fs::read_to_string("/proc/self/mountinfo").ok()?);
-        let cgroup = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let mounts = find_mounts(&std::fs::read("/proc/self/mountinfo").ok()?);
+        let cgroup = std::fs::read("/proc/self/cgroup").ok()?;
         mounts.iter().find_map(|mount| own_dir(mount, &cgroup))
     };
     if let Some(own) = own()
@@ -283,23 +286,32 @@ mod tests {
 
     #[test]
     fn the_mount_is_found_on_hybrid_and_unified_hosts() {
-        assert_eq!(find_mounts(HYBRID)[0].point, Path::new("/sys/fs/cgroup/unified"));
-        assert_eq!(find_mounts(UNIFIED)[0].point, Path::new("/sys/fs/cgroup"));
-        assert_eq!(find_mounts("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"), []);
+        assert_eq!(find_mounts(HYBRID.as_bytes())[0].point, Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(find_mounts(UNIFIED.as_bytes())[0].point, Path::new("/sys/fs/cgroup"));
+        assert_eq!(find_mounts(b"31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"), []);
+    }
+
+    #[test]
+    fn a_mount_point_of_somebody_elses_that_is_no_text_hides_nothing() {
+        let strange = [b"60 25 0:50 / /home/mallory/\xff rw - fuse.x\xfe x\xff rw\n".as_slice(), UNIFIED.as_bytes()];
+        assert!(std::str::from_utf8(&strange.concat()).is_err(), "control");
+        assert_eq!(find_mounts(&strange.concat()), find_mounts(UNIFIED.as_bytes()));
+        let own = own_dir(&find_mounts(UNIFIED.as_bytes())[0], b"1:name=\xff:/\xff\n0::/x\n").unwrap();
+        assert_eq!(own, Path::new("/sys/fs/cgroup/x"));
     }
 
     #[test]
     fn the_newest_mount_comes_first() {
         let hidden = "41 31 0:38 /../.. /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let mounts = find_mounts(&format!("{hidden}{UNIFIED}"));
-        assert_eq!(own_dir(&mounts[0], "0::/system.slice/x").unwrap(), Path::new("/sys/fs/cgroup/system.slice/x"));
-        assert_eq!(own_dir(&mounts[1], "0::/system.slice/x"), None, "control: the hidden mount shows it not");
+        let mounts = find_mounts(format!("{hidden}{UNIFIED}").as_bytes());
+        assert_eq!(own_dir(&mounts[0], b"0::/system.slice/x").unwrap(), Path::new("/sys/fs/cgroup/system.slice/x"));
+        assert_eq!(own_dir(&mounts[1], b"0::/system.slice/x"), None, "control: the hidden mount shows it not");
     }
 
     #[test]
     fn the_own_cgroup_is_seen_through_a_mount_of_a_subtree() {
-        let mount = &find_mounts("41 31 0:38 /pod/one /cg\\040two rw - cgroup2 cgroup2 rw\n")[0];
-        assert_eq!(own_dir(mount, "9:name=systemd:/\n0::/pod/one/main\n").unwrap(), Path::new("/cg two/main"));
-        assert_eq!(own_dir(mount, "0::/elsewhere\n"), None);
+        let mount = &find_mounts(b"41 31 0:38 /pod/one /cg\\040two rw - cgroup2 cgroup2 rw\n")[0];
+        assert_eq!(own_dir(mount, b"9:name=systemd:/\n0::/pod/one/main\n").unwrap(), Path::new("/cg two/main"));
+        assert_eq!(own_dir(mount, b"0::/elsewhere\n"), None);
     }
 }

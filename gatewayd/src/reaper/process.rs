@@ -83,7 +83,12 @@ fn audit_session(pid: u32) -> Option<u32> {
 
 /// Whether a process is in the leaf of some grant.
 fn is_contained(pid: u32) -> bool {
-    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    is_leaf(&fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default())
+}
+
+/// Whether `/proc/pid/cgroup` names a grant's leaf. The names beside and below it may be any bytes.
+fn is_leaf(cgroups: &[u8]) -> bool {
+    let cgroups = String::from_utf8_lossy(cgroups);
     let own = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
     own.split('/').any(|part| GrantId::from_text(part).is_some())
 }
@@ -260,6 +265,14 @@ mod tests {
         let stat = parse_stat(line).unwrap();
         assert_eq!(stat.name, b"a) S 1 (b\n");
         assert_eq!((stat.state, stat.parent, stat.group, stat.session, stat.start_time), ('R', 7, 8, 9, 123_456));
+    }
+
+    #[test]
+    fn a_leaf_is_known_among_names_that_are_no_text() {
+        let leaf = "a".repeat(26);
+        assert!(is_leaf(&[b"0::/x/", leaf.as_bytes(), b"/\xff\n"].concat()));
+        assert!(is_leaf(&[b"1:name=\xff:/\n0::/", leaf.as_bytes()].concat()));
+        assert!(!is_leaf(b"0::/x/\xff\n"), "control");
     }
 
     #[test]

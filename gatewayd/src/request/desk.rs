@@ -156,14 +156,15 @@ impl Desk {
         }
     }
 
-    /// Takes the slot. Every ticket of it is spent: the next person scans a fresh one.
-    pub(super) fn take(&mut self, lease: Lease) {
+    /// Takes the slot; the lease that it replaces. Every ticket of it is spent: the next person
+    /// scans a fresh one.
+    pub(super) fn take(&mut self, lease: Lease) -> Option<Lease> {
         self.spend_all();
-        self.lease = Some(lease);
+        self.lease.replace(lease)
     }
 
     /// Gives the slot back.
-    pub(super) fn release(&mut self) {
-        self.lease = None;
+    pub(super) fn release(&mut self) -> Option<Lease> {
+        self.lease.take()
     }
 }

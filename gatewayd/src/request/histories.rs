@@ -458,6 +458,48 @@ fn a_denial_wins_before_after_and_between_approvals_until_the_session_starts() {
     assert_eq!(world.play(0, Event::Revoke { by_uid: 0 }), Ok(Reply::Done));
 }
 
+/// A finger that comes late still says no: under a lease that lapsed, was given back, or was taken
+/// anew by its holder, a denial counts and an approval does not.
+///
+/// Catalogue: A7 (control: inline)
+#[test]
+fn a_denial_counts_after_its_lease_has_ended_and_an_approval_does_not() {
+    let lapses = |world: &mut World| world.pass(91);
+    let gives_back = |world: &mut World| {
+        let (lease, _) = world.cases[0].leases[0].clone();
+        world.play(0, Event::Release { claim: lease.claim, person: lease.person }).unwrap();
+    };
+    let comes_again = |world: &mut World| drop(world.claim(0, 0, ClaimBy::Code(right_code())).unwrap());
+    let ways: [fn(&mut World); 3] = [lapses, gives_back, comes_again];
+    for (at, way) in ways.into_iter().enumerate() {
+        let mut world = World::new(1);
+        world.scan(0, 0).unwrap();
+        way(&mut world);
+        assert_eq!(world.answer(0, 0, Decision::Approve), Err(DenyReason::ClaimOver), "{at}");
+        assert_eq!(world.name(0), "pending");
+        assert_eq!(world.answer(0, 0, Decision::Deny), Ok(Reply::Denied), "{at}");
+    }
+    // Also after two others have approved, until the session starts.
+    for started in [false, true] {
+        let mut world = World::new(1);
+        world.scan(0, 0).unwrap();
+        world.pass(91);
+        world.give(0, 1, Decision::Approve).unwrap();
+        world.give(0, 2, Decision::Approve).unwrap();
+        if started {
+            world.start_session(0).unwrap();
+        }
+        let expected = if started { Err(DenyReason::NotPending) } else { Ok(Reply::Denied) };
+        assert_eq!(world.answer(0, 0, Decision::Deny), expected);
+    }
+    // One remembered lease per device, however often it claims.
+    let mut world = World::new(1);
+    for _ in 0..20 {
+        world.claim(0, 0, ClaimBy::Code(right_code())).unwrap();
+    }
+    assert_eq!(world.cases[0].state.as_ref().unwrap().case().let_go.len(), 1);
+}
+
 /// Catalogue: A8 (control: two_persons_are_granted_one_certificate)
 #[test]
 fn nothing_is_approved_after_expiry_cancel_hang_up_or_grant() {

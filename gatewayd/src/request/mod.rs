@@ -19,7 +19,7 @@ mod histories;
 pub use desk::{ClaimBy, Claimant, Desk, Lease};
 pub use snapshot::{ReviveError, Snapshot, Stored};
 pub use state::{
-    Active, Approved, AwaitingSecond, Case, Certified, Denied, Ended, Expired, Given, Issued, LinkState, Pending,
+    Active, Approved, AwaitingSecond, Case, Certified, Denied, Ended, Expired, Given, Hold, Issued, LinkState, Pending,
     State, Withdrawn,
 };
 pub use step::{Answer, Context, Effect, Event, Reply, Step, Submitted, admit, resume_events, step};

@@ -27,6 +27,8 @@ pub struct Snapshot {
     link: LinkState,
     code_tries: u32,
     end_reported: bool,
+    #[serde(default)]
+    let_go: Vec<Lease>,
     phase: Phase,
 }
 
@@ -116,6 +118,7 @@ impl Snapshot {
             link: case.link,
             code_tries: case.code_tries,
             end_reported: case.end_reported,
+            let_go: case.let_go.clone(),
             phase,
         }
     }
@@ -131,8 +134,8 @@ impl Stored {
         // As of its admission: a live session must be found again even when the roster ends under
         // it. Whether the roster still grants is asked again at each approval and at issue.
         let request = verify::verify_request(roster, &signed, snapshot.admitted_at)?;
-        let Snapshot { admitted_at, approve_by, resume, link, code_tries, end_reported, phase } = snapshot;
-        let case = Case { request, admitted_at, approve_by, resume, link, code_tries, end_reported };
+        let Snapshot { admitted_at, approve_by, resume, link, code_tries, end_reported, let_go, phase } = snapshot;
+        let case = Case { request, admitted_at, approve_by, resume, link, code_tries, end_reported, let_go };
         let approvals = || approvals(roster, &case.request, &statements);
         Ok(match phase {
             Phase::Pending { desk } => State::Pending(Pending { case, desk }),

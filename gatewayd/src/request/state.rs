@@ -39,9 +39,28 @@ pub struct Case {
     pub code_tries: u32,
     /// The host has reported the end of its session.
     pub end_reported: bool,
+    /// The last lease of each device that ended without an answer: its holder may still deny.
+    pub let_go: Vec<Lease>,
+}
+
+/// How a claim stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Hold {
+    /// It holds the open slot, or was approved under: any answer counts or is refused by itself.
+    Held,
+    /// It ended without an answer: a denial under it still counts, an approval does not.
+    LetGo,
 }
 
 impl Case {
+    /// A lease ended without an answer. One per device, so nobody can push another's out.
+    pub(super) fn let_go(&mut self, lease: Option<Lease>) {
+        let Some(lease) = lease else { return };
+        self.let_go.retain(|before| before.device != lease.device);
+        self.let_go.push(lease);
+    }
+
     /// The request's id.
     #[must_use]
     pub fn id(&self) -> RequestId {
@@ -299,6 +318,19 @@ impl State {
             | Self::Expired(_)
             | Self::Withdrawn(_) => &[],
         }
+    }
+
+    /// The lease of a claim under which something can still be answered, and how it stands.
+    #[must_use]
+    pub fn lease(&self, claim: &Digest) -> Option<(&Lease, Hold)> {
+        let open = self.desk().and_then(Desk::lease);
+        let held =
+            open.into_iter().chain(self.given().iter().map(|given| &given.lease)).map(|lease| (lease, Hold::Held));
+        let let_go: &[Lease] = match self {
+            Self::Pending(_) | Self::AwaitingSecond(_) | Self::Approved(_) | Self::Issued(_) => &self.case().let_go,
+            Self::Active(_) | Self::Ended(_) | Self::Denied(_) | Self::Expired(_) | Self::Withdrawn(_) => &[],
+        };
+        held.chain(let_go.iter().map(|lease| (lease, Hold::LetGo))).find(|(lease, _)| lease.claim == *claim)
     }
 
     /// The certificate, once there is one.

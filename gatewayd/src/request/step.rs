@@ -15,7 +15,7 @@ use twinlock_protocol::{Bytes, DenyReason, Digest, Fixed, UnixTime, escape, limi
 
 use super::desk::{ClaimBy, Claimant, Desk, Lease};
 use super::state::{
-    Active, Approved, AwaitingSecond, Case, Certified, Denied, Ended, Expired, Given, Issued, LinkState, Pending,
+    Active, Approved, AwaitingSecond, Case, Certified, Denied, Ended, Expired, Given, Hold, Issued, LinkState, Pending,
     State, Withdrawn,
 };
 use crate::audit::{self, RevokedBecause, Withdrawal};
@@ -174,6 +174,7 @@ pub fn admit(submitted: Submitted, cx: Context<'_>) -> Result<Step, DenyReason> 
         link: LinkState::Up,
         code_tries: limits::CODE_TRIES,
         end_reported: false,
+        let_go: Vec::new(),
     };
     let accepted = Effect::Tell(accepted(&case, &[], cx)?);
     let state = State::Pending(Pending { case, desk: Desk::new(1) });
@@ -224,14 +225,14 @@ fn pass_time(state: State, cx: Context<'_>) -> (State, Vec<Effect>) {
         State::Pending(mut pending) => match over(&pending.case, cx.now) {
             Some(end) => end_waiting(pending.case, end),
             None => {
-                let effects = lapse(&pending.case, &mut pending.desk, cx.now);
+                let effects = lapse(&mut pending.case, &mut pending.desk, cx.now);
                 (State::Pending(pending), effects)
             }
         },
         State::AwaitingSecond(mut waiting) => match over(&waiting.case, cx.now) {
             Some(end) => end_waiting(waiting.case, end),
             None => {
-                let effects = lapse(&waiting.case, &mut waiting.desk, cx.now);
+                let effects = lapse(&mut waiting.case, &mut waiting.desk, cx.now);
                 (State::AwaitingSecond(waiting), effects)
             }
         },
@@ -311,12 +312,11 @@ fn end_waiting(case: Case, end: Over) -> (State, Vec<Effect>) {
     }
 }
 
-fn lapse(case: &Case, desk: &mut Desk, now: UnixTime) -> Vec<Effect> {
-    desk.pass_time(now)
-        .map(|lease| audit::Event::ClaimLapsed { grant: case.grant(), slot: lease.slot, person: lease.person })
-        .map(Effect::Audit)
-        .into_iter()
-        .collect()
+fn lapse(case: &mut Case, desk: &mut Desk, now: UnixTime) -> Vec<Effect> {
+    let Some(lease) = desk.pass_time(now) else { return Vec::new() };
+    let lapsed = audit::Event::ClaimLapsed { grant: case.grant(), slot: lease.slot, person: lease.person.clone() };
+    case.let_go(Some(lease));
+    vec![Effect::Audit(lapsed)]
 }
 
 /// A fresh ticket where one is due: the last thing of every step.
@@ -429,7 +429,7 @@ fn claim_slot(
         from,
     }));
     effects.push(Effect::Tell(ModuleEvent::Claimed(wire::Slot { slot })));
-    desk.take(lease.clone());
+    case.let_go(desk.take(lease.clone()));
     Step { state, effects, reply: Ok(Reply::Claimed(lease)) }
 }
 
@@ -469,19 +469,20 @@ fn release(mut state: State, claim: &Digest, person: &PersonId) -> Step {
         return refuse(state, DenyReason::ClaimOver);
     }
     let released = audit::Event::ClaimReleased { grant: case.grant(), slot: desk.slot(), person: person.clone() };
-    desk.release();
+    case.let_go(desk.release());
     done(state, vec![Effect::Audit(released)])
 }
 
-/// The lease under which this answer comes, and whether its approval was given already.
+/// The lease under which this answer comes: an approval needs one that is held, a denial only one
+/// that was.
 fn lease_of<'a>(state: &'a State, answer: &Answer) -> Result<&'a Lease, DenyReason> {
-    let open = state.desk().and_then(Desk::lease);
-    let given = state.given().iter().map(|given| &given.lease);
-    let mut leases = given.chain(open);
-    let lease = leases.find(|lease| lease.claim == answer.claim);
-    match lease {
-        Some(lease) if lease.person == answer.person && lease.device == answer.device => Ok(lease),
-        Some(_) => Err(DenyReason::NotFound),
+    match state.lease(&answer.claim) {
+        Some((lease, _)) if lease.person != answer.person || lease.device != answer.device => Err(DenyReason::NotFound),
+        Some((lease, Hold::Held)) => Ok(lease),
+        Some((lease, Hold::LetGo)) => match answer.answer {
+            VerifiedAnswer::Denial(_) => Ok(lease),
+            VerifiedAnswer::Approval(_) => Err(DenyReason::ClaimOver),
+        },
         None if state.is_final() || matches!(state, State::Active(_)) => Err(DenyReason::NotPending),
         None => Err(DenyReason::ClaimOver),
     }
@@ -574,7 +575,7 @@ fn approve(state: State, given: Given, cx: Context<'_>) -> Step {
                     Step { state, effects, reply: Ok(Reply::ApprovedBoth) }
                 }
                 Err(reason) => {
-                    waiting.desk.release();
+                    waiting.case.let_go(waiting.desk.release());
                     refuse_answer(State::AwaitingSecond(waiting), person, reason)
                 }
             }

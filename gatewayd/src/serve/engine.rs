@@ -431,7 +431,8 @@ impl Engine {
         held.tickets = tickets;
         indexes.grants.insert(id.grant(), id);
         let open = state.desk().and_then(|desk| desk.lease());
-        for lease in open.into_iter().chain(state.given().iter().map(|given| &given.lease)) {
+        let leases = open.into_iter().chain(state.given().iter().map(|given| &given.lease));
+        for lease in leases.chain(&state.case().let_go) {
             if indexes.claims.insert(lease.claim, id).is_none() {
                 held.claims.push(lease.claim);
             }

@@ -14,14 +14,27 @@ const OVER = new Map([
   ["expired", ["Too late", "Nobody answered in time. Nothing runs."]],
   ["cancelled", ["Taken back", "The requester gave up. Nothing runs."]],
   ["revoked", ["Revoked", "An administrator ended this request. Nothing runs."]],
-  ["claim-over", ["Your time to answer is over", "Scan the code that the terminal shows now, if you still want to answer."]],
+  ["claim-over", ["Your time to answer is over", "To approve, scan the code that the terminal shows now. To deny, no new code is needed."]],
   ["slot-taken", ["Somebody else is answering", "If a second approver is needed, scan the next code that the terminal shows."]],
-  ["already-approved", ["You have already approved", "A second person must approve this request."]],
+  ["already-approved", ["You have already approved", "It runs as soon as two people have approved."]],
   ["not-pending", ["No longer waiting", "This request has been answered or is over."]],
   ["ticket-unknown", ["This code is not valid", "Scan the code that the terminal shows now."]],
   ["ticket-over", ["This code is no longer valid", "It changes every 30 seconds. Scan the one that the terminal shows now."]],
   ["code-exhausted", ["Too many wrong codes", "The requester must ask anew."]],
 ]);
+
+/** Refusals that a second try does not change, besides those in `OVER`. */
+const FINAL = new Set([
+  "sign-in-needed", "not-found", "device-signature", "malformed", "cross-site", "roster-expired", "approver-unknown",
+  "approver-is-requester", "approver-not-eligible", "assurance-too-low", "same-person", "same-device",
+  "same-client-class", "evidence-malformed", "evidence-other-request",
+]);
+
+/**
+ * Whether this refusal ends the matter; everything else may pass.
+ * @param {string} name
+ */
+export const isFinal = (name) => OVER.has(name) || FINAL.has(name);
 
 const toInbox = () => button("Open the inbox", inbox, { class: "quiet" });
 
@@ -30,30 +43,37 @@ const toInbox = () => button("Open the inbox", inbox, { class: "quiet" });
  * @param {"good" | "bad" | "calm"} mood
  * @param {string} title
  * @param {string} text
+ * @param {HTMLElement[]} [actions]
  */
-export function end(mood, title, text) {
+export function end(mood, title, text, actions = []) {
   const sign = mood === "good" ? "✓" : mood === "bad" ? "✕" : "–";
   return screen({
     name: `end-${mood}`,
     title: [title],
     body: [h("p", { class: `seal ${mood}`, "aria-hidden": "true" }, sign), h("p", { class: "lead" }, text)],
-    actions: [toInbox()],
+    actions: [...actions, toInbox()],
   });
 }
 
-/** @param {string} state @param {string} who */
-export function answered(state, who) {
-  if (state === "granted") return end("good", "Approved by two", `${who}’s command runs now.`);
+/**
+ * @param {string} state
+ * @param {string} who
+ * @param {(show: (actions: HTMLElement[]) => AbortSignal) => AbortSignal} turnable shows an end with the way to deny after all
+ */
+export function answered(state, who, turnable) {
+  /** @param {string} title @param {string} text */
+  const good = (title, text) => turnable((actions) => end("good", title, text, actions));
+  if (state === "granted") return good("Approved by two", `${who}’s command runs now.`);
   if (state === "approved_first") {
-    return end("good", "Approved. Now a second person", "The terminal shows a fresh code for somebody else to scan. Nothing runs until then.");
+    return good("Approved. Now a second person", "The terminal shows a fresh code for somebody else to scan. Nothing runs until then.");
   }
   return end("bad", "You denied it", "Nothing runs. The requester sees your answer.");
 }
 
-/** @param {string} problem its name */
-export function over(problem) {
+/** @param {string} problem its name @param {HTMLElement[]} [actions] */
+export function over(problem, actions) {
   const [title, text] = OVER.get(problem) ?? ["No longer waiting", "This request is over."];
-  return end(problem.startsWith("deni") ? "bad" : "calm", title ?? "", text ?? "");
+  return end(problem.startsWith("deni") ? "bad" : "calm", title ?? "", text ?? "", actions);
 }
 
 /** @param {string} text */

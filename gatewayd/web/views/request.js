@@ -9,12 +9,15 @@ import { button, corner, every, h, marked, rich, say, screen, shown } from "../d
 import { argumentSegments } from "../escape.js";
 import { APPROVAL, signed } from "../webauthn.js";
 import { clock, commandOf, duration, headline, lifetimes, logins, names, plain, target, warnings } from "../words.js";
-import { answered, describe, end, failed, over } from "./end.js";
+import { answered, describe, end, failed, isFinal, over } from "./end.js";
 import { watch } from "./seen.js";
 import { withSession } from "./sign-in.js";
 
 /** The reason of a denial, in bytes of UTF-8. */
 const REASON_BYTES = 400;
+
+/** What ends a claim's approval and leaves its denial. */
+const TURNS = new Set(["claim-over", "already-approved"]);
 
 /**
  * A scanned ticket: claim its slot and show the request.
@@ -69,33 +72,76 @@ function show(claim, asked, kept) {
   const why = h("input", { id: "deny-reason", maxlength: "200", autocomplete: "off", placeholder: "Optional" });
   const status = h("p", { class: "status" });
   const note = h("p", { class: "note", role: "alert" });
-  let settled = false;
+  /** The gateway has taken an answer: there is nothing left to give back. */
+  let taken = false;
+  /** A denial is on its way: it counts even when the time to answer is over. */
+  let denying = false;
+
+  /**
+   * One gesture, one answer.
+   * @param {"approve" | "deny"} decision
+   * @param {AbortSignal} shown the screen that asks for it
+   */
+  const give = async (decision, shown) => {
+    const statement = approvalStatement({
+      ...claim.statement,
+      decision,
+      ttl_s: life.value(),
+      scope: asked.scope,
+      deny_reason: decision === "deny" ? reasonOf(why.value) : null,
+    });
+    const { credential_id } = claim.statement;
+    const given = await signed(statement, APPROVAL, kept?.rp_id ?? location.hostname, credential_id, kept, shown);
+    return (await api.answer(claim.claim, given)).state;
+  };
 
   /** @param {"approve" | "deny"} decision */
   const answer = async (decision) => {
     note.replaceChildren();
+    denying = decision === "deny";
     try {
-      const statement = approvalStatement({
-        ...claim.statement,
-        decision,
-        ttl_s: life.value(),
-        scope: asked.scope,
-        deny_reason: decision === "deny" ? reasonOf(why.value) : null,
-      });
-      const { credential_id } = claim.statement;
-      const given = await signed(statement, APPROVAL, kept?.rp_id ?? location.hostname, credential_id, kept, signal);
-      const { state } = await api.answer(claim.claim, given);
-      settled = true;
-      answered(state, who);
+      const state = await give(decision, signal);
+      taken = true;
+      answered(state, who, (show) => denial("Deny after all", "quiet", show));
     } catch (error) {
       const { name, title, hint } = describe(error);
       if (name === "no-gesture" && signal.aborted) return;
-      if (name !== "no-gesture" && name !== "offline") {
-        settled = true;
-        return failed(error);
-      }
+      if (TURNS.has(name)) return turn(name);
+      if (isFinal(name)) return failed(error);
       note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
+    } finally {
+      denying = false;
     }
+  };
+
+  /**
+   * An end at which this claim can still be used to deny.
+   * @param {string} label
+   * @param {string} look
+   * @param {(actions: HTMLElement[]) => AbortSignal} show
+   */
+  const denial = (label, look, show) => {
+    const trouble = h("p", { class: "note", role: "alert" });
+    const deny = button(label, async () => {
+      trouble.replaceChildren();
+      try {
+        answered(await give("deny", last), who, (plainly) => plainly([]));
+      } catch (error) {
+        const { name, title, hint } = describe(error);
+        if (name === "no-gesture" && last.aborted) return;
+        if (name === "not-pending") return end("calm", "Too late to deny", "It runs already, or is over. An administrator can revoke what runs.");
+        if (isFinal(name)) return failed(error);
+        trouble.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
+      }
+    }, { class: look });
+    const last = show([trouble, deny]);
+    return last;
+  };
+
+  /** @param {string} problem with this claim, whose holder may still deny */
+  const turn = (problem) => {
+    const [label, look] = problem === "claim-over" ? ["Deny it", "deny"] : ["Deny after all", "quiet"];
+    return denial(label, look, (actions) => over(problem, actions));
   };
 
   const approve = button("Approve", () => (seen.all() ? answer("approve") : seen.next()), {
@@ -129,13 +175,13 @@ function show(claim, asked, kept) {
   });
 
   countdown(claim, asked, signal, status, (problem) => {
-    if (settled) return;
-    settled = true;
-    if (problem === null) end("calm", "Your time to answer is over", "Scan the code that the terminal shows now, if you still want to answer.");
+    if (denying && (problem === "claim-over" || problem === "not-pending")) return;
+    if (typeof problem !== "string") failed(problem);
+    else if (TURNS.has(problem)) turn(problem);
     else over(problem);
   });
   // Whoever leaves without an answer lets somebody else answer.
-  const leave = () => void (settled || api.release(claim.claim));
+  const leave = () => void (taken || api.release(claim.claim));
   addEventListener("pagehide", leave, { signal });
   signal.addEventListener("abort", leave);
 }
@@ -216,29 +262,31 @@ function reasonOf(text) {
  * @param {Request} asked
  * @param {AbortSignal} signal
  * @param {HTMLElement} status
- * @param {(problem: string | null) => void} finish
+ * @param {(problem: unknown) => void} finish by a problem's name, or an error
  */
 function countdown(claim, asked, signal, status, finish) {
   let until = performance.now() + 1000 * Math.min(claim.lease_s, claim.left_s, asked.approve_by_s);
-  let offline = false;
+  let trouble = "";
   const tick = () => {
     const left = Math.max(0, Math.ceil((until - performance.now()) / 1000));
-    status.textContent = offline ? "No connection. Trying again." : `${clock(left)} left`;
+    status.textContent = trouble ? `${trouble}. Trying again.` : `${clock(left)} left`;
     status.classList.toggle("urgent", left <= 20);
     if (left === 30 || left === 10) say(`${left} seconds left to answer`);
-    if (left === 0) finish(null);
+    if (left === 0) finish("claim-over");
   };
   const poll = async () => {
     try {
       const now = await api.claimState(claim.claim);
-      offline = false;
+      trouble = "";
       if (signal.aborted) return;
       if (now.state === "over") return finish(now.problem);
       until = performance.now() + 1000 * Math.min(now.lease_s, now.left_s);
     } catch (error) {
-      const { name } = describe(error);
-      if (name === "offline") offline = true;
-      else if (!signal.aborted) finish(name);
+      if (signal.aborted) return;
+      const { name, title } = describe(error);
+      if (name === "not-found") finish("not-pending");
+      else if (isFinal(name)) finish(error);
+      else trouble = title;
     }
   };
   tick();

@@ -178,6 +178,8 @@ pub(super) fn read(program: &[u8], words: &[Vec<u8>]) -> Result<Reading, DenyRea
                 at += 1;
                 break;
             }
+            // sudo takes a lone `-` for the command; sudo-rs passes over it and reads on for options.
+            Word::Plain if this == b"-" => return Err(DenyReason::NotUnderstood),
             Word::Plain if is_assignment(this)? => {
                 assignments.push(arg(this));
                 at += 1;

@@ -222,6 +222,11 @@ fn what_the_programs_disagree_about_is_refused() {
         "sudo ./a=b id",
         "sudo =x id",
         "sudo a-b=c id",
+        // sudo takes it for the command, sudo-rs for nothing
+        "sudo -u alice - -g disk id",
+        "sudo - -s",
+        "sudo A=1 - id",
+        "sudoedit - f",
         // not a plain number, nobody
         "sudo -u #-1 id",
         "sudo -u # id",
@@ -242,6 +247,10 @@ fn what_the_programs_disagree_about_is_refused() {
         "/tmp/fooedit f",
     ] {
         assert_eq!(sudo(line), Err(DenyReason::NotUnderstood), "{line}");
+    }
+    // Control: behind the command and behind `--` a lone `-` is a word like others.
+    for line in ["sudo cat -", "sudo -- -"] {
+        assert!(matches!(sudo(line), Ok(Reading::Asks(_))), "{line}");
     }
     assert_eq!(read(FrontEnd::Sudo, &[]), Err(DenyReason::NotUnderstood));
     let raw = vec![b"sudo".to_vec(), b"-u".to_vec(), b"\xff".to_vec(), b"id".to_vec()];

@@ -3,6 +3,7 @@
 
 mod bed;
 mod command_line;
+mod containment;
 mod elevation;
 mod failures;
 mod faults;

@@ -107,6 +107,14 @@ fn every_form_of_sudo_rs_asks_and_runs_only_after_two_approvals() {
         for row in COMMON {
             check(bed, &installation, row, |_| {});
         }
+        // sudo-rs passes over a lone `-` and reads on for options, which people would see as words
+        // of a command named `-`.
+        for argv in [&["sudo", "-u", "alice", "-", "-g", "disk", "who-runs"][..], &["sudo", "-", "-s", "who-runs"]] {
+            let mut terminal = bed.terminal("alice", argv);
+            assert_ne!(terminal.exit_code(LIMIT), 0, "{argv:?}\n{}", terminal.screen());
+            assert!(terminal.screen().contains("not understood"), "{argv:?}\n{}", terminal.screen());
+            assert_eq!(mark(), None, "{argv:?}");
+        }
     });
 }
 

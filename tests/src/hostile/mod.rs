@@ -1,0 +1,213 @@
+//! The hostile gateway: a program that owns everything that a gateway owns, and tries to become
+//! root through a real sudo. Every attempt is a named case; every case runs twice, once with the
+//! lie and once with the honest value at the same place in the same steps. The lie must be refused
+//! for the reason that the case names, by the terminal and by the system log; the control must run
+//! the command as root.
+//!
+//! A case that is refused for another reason than its own is a fault of the case.
+
+pub mod cases;
+pub mod json;
+pub mod mint;
+pub mod seat;
+pub mod stage;
+
+use std::time::Instant;
+
+use twinlock_protocol::DenyReason;
+use twinlock_protocol::roster::Roster;
+use twinlock_protocol::wire::module::{Granted, ModuleEvent};
+
+use crate::bed::Bed;
+use stage::{Ask, Attempt, Outcome, Say, Seat, Side, Stage};
+
+/// What a case does in one run.
+pub type Play = Box<dyn Fn(&Attempt<'_, '_>) -> Vec<Say>>;
+/// A further look at how a run ended.
+pub type Look = Box<dyn Fn(&Outcome, Side)>;
+
+/// What must come of an attack.
+pub enum Expect {
+    /// Refused, for one of these reasons.
+    Refused(Vec<DenyReason>),
+    /// Granted, because two people did sign, but not for longer than this many seconds.
+    HeldTo(u64),
+}
+
+/// One attempt to become root.
+pub struct Case {
+    /// Its name, a sentence about the lie.
+    pub name: String,
+    /// What must come of it.
+    pub expect: Expect,
+    /// How the requester asks.
+    pub ask: Ask,
+    /// Where the lie is told.
+    pub seat: Seat,
+    /// The roster that the host pins meanwhile, if not the usual one.
+    pub roster: Option<fn(&mut Roster)>,
+    /// The steps.
+    pub play: Play,
+    /// A further look, at both runs.
+    pub look: Option<Look>,
+}
+
+impl Case {
+    /// An attempt by a false grant, after an honest beginning.
+    pub fn grant(
+        name: impl Into<String>,
+        reason: DenyReason,
+        play: impl Fn(&Attempt<'_, '_>) -> Granted + 'static,
+    ) -> Self {
+        Self::grant_any(name, &[reason], play)
+    }
+
+    /// As [`Self::grant`], where several checks may be the first to see it.
+    pub fn grant_any(
+        name: impl Into<String>,
+        reasons: &[DenyReason],
+        play: impl Fn(&Attempt<'_, '_>) -> Granted + 'static,
+    ) -> Self {
+        Self::says(name, reasons, move |attempt| {
+            let mut said = attempt.opening();
+            said.push(Say::Event(ModuleEvent::Granted(play(attempt))));
+            said
+        })
+    }
+
+    /// An attempt by any words.
+    pub fn says(
+        name: impl Into<String>,
+        reasons: &[DenyReason],
+        play: impl Fn(&Attempt<'_, '_>) -> Vec<Say> + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            expect: Expect::Refused(reasons.to_vec()),
+            ask: Ask::default(),
+            seat: Seat::Gateway,
+            roster: None,
+            play: Box::new(play),
+            look: None,
+        }
+    }
+
+    /// Two people did approve; the attempt is to keep root for longer than they said.
+    #[must_use]
+    pub fn held_to(mut self, seconds: u64) -> Self {
+        self.expect = Expect::HeldTo(seconds);
+        self
+    }
+
+    /// The requester asks like this.
+    #[must_use]
+    pub fn asked(mut self, ask: Ask) -> Self {
+        self.ask = ask;
+        self
+    }
+
+    /// From the agent's place.
+    #[must_use]
+    pub fn at_the_module(mut self) -> Self {
+        self.seat = Seat::Agent;
+        self
+    }
+
+    /// Under another roster, which everybody signed.
+    #[must_use]
+    pub fn under(mut self, change: fn(&mut Roster)) -> Self {
+        self.roster = Some(change);
+        self
+    }
+
+    /// With a further look at both runs.
+    #[must_use]
+    pub fn looking(mut self, look: impl Fn(&Outcome, Side) + 'static) -> Self {
+        self.look = Some(Box::new(look));
+        self
+    }
+}
+
+/// Runs groups of cases on one stage and prints a line for each case; with words, only the cases
+/// whose names hold one of them.
+pub fn run(bed: &Bed, groups: &[cases::Group], words: &[String]) {
+    let started = Instant::now();
+    let mut stage = Stage::set(bed);
+    cases::remember(&mut stage);
+    let set = started.elapsed();
+    let wanted = |case: &Case| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()));
+    let cases: Vec<Case> = groups.iter().flat_map(|group| group(&stage)).filter(wanted).collect();
+    let total = cases.len();
+    let mut failed = Vec::new();
+    for case in &cases {
+        match attempt(&mut stage, case) {
+            Ok(how) => println!("{:<74} {how:<44} control passed", case.name),
+            Err(fault) => {
+                println!("{:<74} FAILED: {fault}", case.name);
+                failed.push(case.name.as_str());
+            }
+        }
+    }
+    println!(
+        "{total} cases, {} as they must be, in {:.1} s (and {:.1} s to set the stage)",
+        total - failed.len(),
+        (started.elapsed() - set).as_secs_f64(),
+        set.as_secs_f64()
+    );
+    assert!(failed.is_empty(), "{} of {total} failed: {failed:#?}", failed.len());
+}
+
+/// Runs both sides of a case; says by what the attack was refused.
+fn attempt(stage: &mut Stage<'_>, case: &Case) -> Result<String, String> {
+    if let Some(change) = case.roster {
+        stage.pin(change);
+    }
+    let attack = stage.run(&case.ask, case.seat, Side::Attack, &case.play);
+    let control = stage.run(&case.ask, case.seat, Side::Control, &case.play);
+    if case.roster.is_some() {
+        stage.unpin();
+    }
+    if let Some(look) = &case.look {
+        look(&attack, Side::Attack);
+        look(&control, Side::Control);
+    }
+    let said = |outcome: &Outcome| {
+        let text = String::from_utf8_lossy(&outcome.transcript).into_owned();
+        let lines = text.lines().filter(|line| line.contains("twinlock:") && !line.contains("approvers needed"));
+        lines.collect::<Vec<_>>().join(" / ")
+    };
+    let how = match &case.expect {
+        Expect::Refused(allowed) => refused(&attack, allowed).map_err(|fault| format!("{fault}: {}", said(&attack)))?,
+        Expect::HeldTo(seconds) => held(&attack, *seconds)?,
+    };
+    if control.exit != 0 || !control.ran {
+        return Err(format!("the control did not run as root: {}", said(&control)));
+    }
+    if control.record.is_none() {
+        return Err("the control left no record on the host".into());
+    }
+    Ok(how)
+}
+
+fn refused(attack: &Outcome, allowed: &[DenyReason]) -> Result<String, String> {
+    if attack.ran || attack.exit == 0 || attack.record.is_some() {
+        return Err("NOT REFUSED".into());
+    }
+    let reason = attack.reason.ok_or("the terminal names no reason")?;
+    if !allowed.contains(&reason) {
+        return Err(format!("refused by {}, not by {allowed:?}", reason.row().name));
+    }
+    Ok(format!("refused  by {}", reason.row().name))
+}
+
+fn held(attack: &Outcome, seconds: u64) -> Result<String, String> {
+    let record = attack.record.as_ref().ok_or("no record")?;
+    let start = twinlock_protocol::statement::StartStatement::from_bytes(&record.start.statement.0)
+        .map_err(|error| error.to_string())?;
+    let left = start.deadline_boot_ms.saturating_sub(attack.ended_boot_ms) / 1000;
+    if attack.exit == 0 && left <= seconds {
+        Ok(format!("held     to {seconds} s"))
+    } else {
+        Err(format!("exit {}, {left} s are left of {seconds}", attack.exit))
+    }
+}
