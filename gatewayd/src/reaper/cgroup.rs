@@ -30,6 +30,9 @@ pub enum CgroupError {
     },
 }
 
+/// A look goes into this many cgroups of a leaf; freezing and killing reach all of them.
+const LOOK_LIMIT: usize = 1024;
+
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CgroupError + '_ {
     move |source| CgroupError::Io { path: path.to_owned(), source }
 }
@@ -171,12 +174,12 @@ impl Leaf {
         &self.dir
     }
 
-    /// Its processes and those of cgroups below it, as the kernel lists them at this moment.
-    /// Processes of another pid namespace, which have no number here, are left out.
+    /// Its processes and those of cgroups below it (of the first [`LOOK_LIMIT`]), as the kernel lists
+    /// them at this moment. Processes of another pid namespace, which have no number here, are left out.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
         let mut pids = Vec::new();
-        for dir in self.tree() {
+        for dir in self.tree(LOOK_LIMIT) {
             let list = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
             pids.extend(list.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
         }
@@ -233,7 +236,7 @@ impl Leaf {
     /// # Errors
     /// [`CgroupError::Io`].
     pub fn remove(&self) -> Result<(), CgroupError> {
-        for dir in self.tree().iter().rev() {
+        for dir in self.tree(usize::MAX).iter().rev() {
             match std::fs::remove_dir(dir) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -243,13 +246,16 @@ impl Leaf {
         Ok(())
     }
 
-    /// This directory and all below it, parents first. Root inside the leaf may have made some.
-    fn tree(&self) -> Vec<PathBuf> {
+    /// This directory and all below it, parents first, until there are `limit`. Root inside the leaf
+    /// may have made some.
+    fn tree(&self, limit: usize) -> Vec<PathBuf> {
         let mut dirs = vec![self.dir.clone()];
         let mut at = 0;
         while let Some(dir) = dirs.get(at).cloned() {
+            let room = limit.saturating_sub(dirs.len());
             let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-            dirs.extend(below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+            let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            dirs.extend(below.take(room).map(|entry| entry.path()));
             at += 1;
         }
         dirs
@@ -306,6 +312,20 @@ mod tests {
         let mounts = find_mounts(format!("{hidden}{UNIFIED}").as_bytes());
         assert_eq!(own_dir(&mounts[0], b"0::/system.slice/x").unwrap(), Path::new("/sys/fs/cgroup/system.slice/x"));
         assert_eq!(own_dir(&mounts[1], b"0::/system.slice/x"), None, "control: the hidden mount shows it not");
+    }
+
+    #[test]
+    fn a_look_goes_into_so_many_cgroups_and_no_more() {
+        let parent = tempfile::tempdir().unwrap();
+        let leaf = Leaf::create(parent.path(), GrantId::from_text(&"a".repeat(26)).unwrap()).unwrap();
+        for number in 0..20 {
+            std::fs::create_dir_all(leaf.dir().join(format!("{number}/below"))).unwrap();
+        }
+        assert_eq!(leaf.tree(usize::MAX).len(), 41, "control");
+        assert_eq!(leaf.tree(10).len(), 10);
+        assert_eq!(leaf.tree(10)[0], leaf.dir());
+        leaf.remove().unwrap();
+        assert!(!leaf.dir().exists(), "all of it is removed");
     }
 
     #[test]

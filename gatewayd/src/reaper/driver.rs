@@ -97,7 +97,7 @@ async fn next_event(seat: &mut Seat, session: &Session, inbox: &mut mpsc::Receiv
             seat.pidfd = None;
             Event::FrontEndGone
         }
-        () = tokio::time::sleep(session.wake_at(now).after(now)) => look(seat, session.phase()),
+        () = tokio::time::sleep(session.wake_at(now).after(now)) => look(seat, session.phase()).await,
     }
 }
 
@@ -109,16 +109,31 @@ async fn gone(pidfd: Option<&AsyncFd<OwnedFd>>) {
     }
 }
 
-fn look(seat: &mut Seat, phase: Phase) -> Event {
-    if !seat.leaf.populated() {
-        return Event::Looked { processes: 0 };
+/// On a thread of its own: how much there is to look at is the session's choice, and all sessions
+/// share the one thread of the runtime.
+async fn look(seat: &mut Seat, phase: Phase) -> Event {
+    let (leaf, mut sightings) = (seat.leaf.clone(), std::mem::take(&mut seat.sightings));
+    let looked = tokio::task::spawn_blocking(move || {
+        if !leaf.populated() {
+            return (0, sightings);
+        }
+        let members = leaf.processes();
+        if !matches!(phase, Phase::Settling { .. }) && members.len() <= process::WALK_LIMIT {
+            sightings.look(&members);
+        }
+        // Populated, but nothing that has a pid here: still not empty.
+        (u32::try_from(members.len()).unwrap_or(u32::MAX).max(1), sightings)
+    });
+    match looked.await {
+        Ok((processes, sightings)) => {
+            seat.sightings = sightings;
+            Event::Looked { processes }
+        }
+        Err(error) => {
+            tracing::error!(grant = %seat.grant, %error, "a session could not be looked at");
+            Event::Looked { processes: 1 }
+        }
     }
-    let members = seat.leaf.processes();
-    if !matches!(phase, Phase::Settling { .. }) {
-        seat.sightings.look(&members);
-    }
-    // Populated, but nothing that has a pid here: still not empty.
-    Event::Looked { processes: u32::try_from(members.len()).unwrap_or(u32::MAX).max(1) }
 }
 
 async fn advance(keeper: &Arc<Keeper>, seat: &mut Seat, session: Session, event: Event) -> Session {
@@ -239,5 +254,50 @@ fn log_end(grant: GrantId, end: &EndNote) {
         lingered = end.lingered, "a session ended");
     for process in &end.escaped {
         tracing::warn!(%grant, pid = process.pid, name = %process.name, "containment_escaped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::records::Records;
+    use super::*;
+
+    /// A cgroup whose files never answer: to look at it takes for ever.
+    #[test]
+    fn a_session_that_takes_long_to_look_at_holds_up_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("grants")).unwrap();
+        let keeper =
+            Keeper::new(Records::open(&dir.path().join("grants")).unwrap(), dir.path().to_owned(), String::new());
+        let leaf = Leaf::create(dir.path(), GrantId::from_text(&"a".repeat(26)).unwrap()).unwrap();
+        let events = leaf.dir().join("cgroup.events");
+        rustix::fs::mknodat(rustix::fs::CWD, &events, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (told, heard) = std::sync::mpsc::channel();
+        let blocked = events.clone();
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async move {
+                let origin = Origin::new(1, 0, BootMs(0));
+                let seat = Seat::new(GrantId::from_text(&"a".repeat(26)).unwrap(), leaf, 1, None, None, origin);
+                let now = BootMs::now();
+                let session = Session::adopted(now, now.plus(3_600_000));
+                let (_commands, inbox) = mpsc::channel(1);
+                tokio::spawn(drive(keeper, seat, session, inbox));
+                // The first look comes after 20 ms, and every session's driver shares this thread.
+                for _ in 0..20 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                told.send(()).unwrap();
+            });
+            runtime.shutdown_background();
+        });
+        let free = heard.recv_timeout(Duration::from_secs(10));
+        // Whoever waits for the FIFO hears its end.
+        let end = std::fs::OpenOptions::new().read(true).write(true).open(&blocked).unwrap();
+        std::fs::remove_file(&blocked).unwrap();
+        drop(end);
+        thread.join().unwrap();
+        assert!(free.is_ok(), "a look held up everything");
     }
 }

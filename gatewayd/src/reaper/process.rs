@@ -70,9 +70,9 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Beyond this many processes a look does not walk children: in a fork storm the walk would never
-/// end, and the kill is what matters.
-const WALK_LIMIT: usize = 256;
+/// Beyond this many processes a look does not walk children, and one in passing asks for none of
+/// them: in a fork storm it would never end, and the kill is what matters.
+pub const WALK_LIMIT: usize = 256;
 
 /// The audit session id of a process (pam_loginuid sets one per login; children keep it wherever
 /// they go). None where it is not set.
