@@ -70,21 +70,28 @@ pub async fn serve(keeper: Arc<Keeper>, listener: UnixListener, agent_uid: u32) 
     }
 }
 
-/// Says at most once a second that clients are refused: a flood of them must not fill the log.
+/// Lets one complaint of a kind through in a second: a flood of them must not fill the log.
 #[derive(Debug, Default)]
-struct Complaints {
+pub(super) struct Complaints {
     said: Option<Instant>,
     unsaid: u64,
 }
 
 impl Complaints {
-    fn refused(&mut self, peer: Peer) {
+    /// Whether to complain now; then, of how many before nothing was said.
+    pub(super) fn due(&mut self) -> Option<u64> {
         if self.said.is_some_and(|said| said.elapsed() < Duration::from_secs(1)) {
             self.unsaid += 1;
-            return;
+            return None;
         }
-        tracing::warn!(uid = peer.uid, pid = peer.pid, more = self.unsaid, "a client that may say nothing was refused");
-        *self = Self { said: Some(Instant::now()), unsaid: 0 };
+        self.said = Some(Instant::now());
+        Some(std::mem::take(&mut self.unsaid))
+    }
+
+    fn refused(&mut self, peer: Peer) {
+        if let Some(more) = self.due() {
+            tracing::warn!(uid = peer.uid, pid = peer.pid, more, "a client that may say nothing was refused");
+        }
     }
 }
 
@@ -195,6 +202,7 @@ async fn lease(conn: &mut Conn, registered: &super::keeper::Registered) -> Resul
 
 /// An agent: what was not noted yet, then what happens; and its orders.
 async fn watcher(keeper: &Arc<Keeper>, mut conn: Conn) -> Result<(), ConnError> {
+    let mut complaints = Complaints::default();
     let Some(mut reports) = keeper.watch() else { return refuse(&mut conn, DenyReason::RateLimited).await };
     let reader = keeper.clone();
     let backlog = tokio::task::spawn_blocking(move || reader.backlog()).await;
@@ -218,8 +226,8 @@ async fn watcher(keeper: &Arc<Keeper>, mut conn: Conn) -> Result<(), ConnError> 
                     return Err(ConnError::Descriptors);
                 }
                 match wire::message(&frame.body, limits::FRAME_BYTES)? {
-                    ReaperRequest::EndGrant(order) => end_grant(keeper, &mut conn, order).await?,
-                    ReaperRequest::Noted(noted) => note(keeper, noted).await,
+                    ReaperRequest::EndGrant(order) => end_grant(keeper, &mut conn, order, &mut complaints).await?,
+                    ReaperRequest::Noted(noted) => note(keeper, noted, &mut complaints).await,
                     ReaperRequest::Register(_) | ReaperRequest::Watch(_) | ReaperRequest::List(_) | ReaperRequest::Drop(_) =>
                         return refuse(&mut conn, DenyReason::NotFound).await,
                 }
@@ -252,14 +260,19 @@ async fn tell(keeper: &Arc<Keeper>, conn: &mut Conn, report: Report) -> Result<(
     conn.write(&reply).await
 }
 
-async fn end_grant(keeper: &Arc<Keeper>, conn: &mut Conn, order: EndGrant) -> Result<(), ConnError> {
+pub(super) async fn end_grant(
+    keeper: &Arc<Keeper>,
+    conn: &mut Conn,
+    order: EndGrant,
+    complaints: &mut Complaints,
+) -> Result<(), ConnError> {
     let reason = match order.order {
         EndOrder::Expired => EndReason::Expired,
         EndOrder::Revoked => EndReason::Revoked,
         EndOrder::Dropped => EndReason::Dropped,
     };
-    tracing::info!(grant = %order.grant, ?reason, "the gateway ends a grant");
-    if keeper.order(order.grant, reason, None).await {
+    if keeper.end(order.grant, reason) {
+        tracing::info!(grant = %order.grant, ?reason, "the gateway ends a grant");
         return Ok(());
     }
     // Over already: the gateway may have missed it, so it is told once more.
@@ -268,21 +281,25 @@ async fn end_grant(keeper: &Arc<Keeper>, conn: &mut Conn, order: EndGrant) -> Re
     match record {
         Ok(Ok(record)) => match record.end {
             Some(end) => conn.write(&ReaperReply::Ended(Ended { grant, end })).await,
+            // Being registered, or its end is being written: the bar holds, the report will come.
             None => Ok(()),
         },
         Ok(Err(_)) | Err(_) => {
-            tracing::warn!(%grant, "the gateway ends a grant that has not begun here; it will not");
-            keeper.bar(grant, reason);
+            if let Some(more) = complaints.due() {
+                tracing::warn!(%grant, more, "the gateway ends a grant that has not begun here; it will not");
+            }
             Ok(())
         }
     }
 }
 
-async fn note(keeper: &Arc<Keeper>, noted: Noted) {
+async fn note(keeper: &Arc<Keeper>, noted: Noted, complaints: &mut Complaints) {
     let (records, grant) = (keeper.records().clone(), noted.grant);
     let what = if noted.ended { records::Noted::End } else { records::Noted::Start };
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || records.note(grant, what)).await {
-        tracing::warn!(%grant, error = &error as &dyn std::error::Error, "a mark could not be written");
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || records.note(grant, what)).await
+        && let Some(more) = complaints.due()
+    {
+        tracing::warn!(%grant, more, error = &error as &dyn std::error::Error, "a mark could not be written");
     }
 }
 
@@ -304,7 +321,7 @@ async fn user(keeper: &Arc<Keeper>, mut conn: Conn) -> Result<(), ConnError> {
             }
             tracing::info!(grant = %drop.grant, uid, "the requester drops a grant");
             let (done, over) = oneshot::channel();
-            let ended = keeper.order(drop.grant, EndReason::Dropped, Some(done)).await
+            let ended = keeper.order(drop.grant, EndReason::Dropped, done)
                 && matches!(tokio::time::timeout(DROP, over).await, Ok(Ok(())));
             if ended {
                 conn.write(&ReaperReply::Dropped(DroppedGrant { grant: drop.grant })).await

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use twinlock_protocol::DenyReason;
 use twinlock_protocol::evidence::{EndNote, EndReason};
 use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::wire::WIRE_VERSION;
 use twinlock_protocol::wire::reaper::{LiveGrant, Register};
+use twinlock_protocol::{DenyReason, limits};
 
 use super::cgroup::{self, CgroupError, Leaf};
+use super::clients::Complaints;
 use super::clock::{self, BootMs};
 use super::conn::Peer;
 use super::driver::{self, Seat};
@@ -52,9 +53,11 @@ pub enum Report {
 const WATCHER_BACKLOG: usize = 1024;
 /// Watchers at once: the agent, and its successor while it restarts.
 const WATCHERS: usize = 4;
-/// Grants that are remembered as ended before they began; a grant that did not begin within its
-/// hour never can, so old ones need not be kept.
+/// Grants that are remembered as ended before they began.
 const BARRED: usize = 4096;
+/// For how long, in milliseconds: after that no request is approved any more that was made before,
+/// and no grant of one has life left.
+const BARRED_MS: u64 = (limits::MAX_APPROVE_BY_S as u64 + limits::MAX_TTL_S as u64) * 1000;
 /// How long to wait before a leaf is cleared again.
 const CLEAR_AGAIN: Duration = Duration::from_secs(15);
 /// Orders that may wait for a session.
@@ -93,7 +96,8 @@ struct State {
     live: BTreeMap<GrantId, Live>,
     registering: BTreeSet<GrantId>,
     /// Grants that were ended before they began here: they must not begin (T3).
-    barred: BTreeMap<GrantId, EndReason>,
+    barred: BTreeMap<GrantId, (EndReason, BootMs)>,
+    complaints: Complaints,
     watchers: Vec<mpsc::Sender<Report>>,
 }
 
@@ -101,14 +105,46 @@ impl State {
     /// Takes a grant for registration, once.
     fn begin(&mut self, grant: GrantId) -> Result<(), DenyReason> {
         match self.barred.get(&grant) {
-            Some(EndReason::Revoked | EndReason::Dropped) => return Err(DenyReason::Revoked),
-            Some(EndReason::Expired | EndReason::Finished | EndReason::FoundOver) => return Err(DenyReason::GrantOver),
+            Some((EndReason::Revoked | EndReason::Dropped, _)) => return Err(DenyReason::Revoked),
+            Some((EndReason::Expired | EndReason::Finished | EndReason::FoundOver, _)) => {
+                return Err(DenyReason::GrantOver);
+            }
             None => {}
         }
         if self.live.contains_key(&grant) || !self.registering.insert(grant) {
             return Err(DenyReason::RequestRepeated);
         }
         Ok(())
+    }
+
+    /// A registered grant is live. Says why it must end at once, if an order came meanwhile.
+    fn stand(&mut self, grant: GrantId, live: Live) -> Option<EndReason> {
+        self.live.insert(grant, live);
+        self.registering.remove(&grant);
+        self.barred.get(&grant).map(|(reason, _)| *reason)
+    }
+
+    /// Keeps a grant from beginning, for as long as it could. Only the agent gives such orders: one
+    /// that fills the list with inventions loses what it would have ended.
+    fn bar(&mut self, grant: GrantId, reason: EndReason, now: BootMs) {
+        self.barred.retain(|_, (_, since)| now.since(*since) < BARRED_MS);
+        if self.barred.len() >= BARRED && !self.barred.contains_key(&grant) {
+            if let Some(more) = self.complaints.due() {
+                tracing::error!(%grant, more, "too many orders for grants that have not begun: one was not kept");
+            }
+            return;
+        }
+        self.barred.insert(grant, (reason, now));
+    }
+
+    /// Passes an order on, never waiting for a session that is stuck: where as many orders wait as
+    /// there may, the session is ending already. Says whether the grant is live.
+    fn order(&self, grant: GrantId, reason: EndReason, done: Option<oneshot::Sender<()>>) -> bool {
+        let Some(live) = self.live.get(&grant) else { return false };
+        match live.commands.try_send(Command::Order(reason, done)) {
+            Ok(()) | Err(mpsc::error::TrySendError::Full(_)) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
     }
 }
 
@@ -179,12 +215,7 @@ impl Keeper {
         };
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let deadline = BootMs(checked.start.deadline_boot_ms);
-        let barred = {
-            let mut state = self.state();
-            state.live.insert(grant, Live::new(&checked, commands.clone()));
-            state.registering.remove(&grant);
-            state.barred.get(&grant).copied()
-        };
+        let barred = self.state().stand(grant, Live::new(&checked, commands.clone()));
         let origin = Origin::new(peer.pid, checked.request.target.uid, facts.now);
         let seat = Seat::new(grant, leaf.clone(), peer.pid, Some(pidfd), terminal, origin);
         tokio::spawn(driver::drive(self.clone(), seat, Session::registered(BootMs::now(), deadline), inbox));
@@ -202,7 +233,7 @@ impl Keeper {
         let work = move || {
             self.records.create(&register.record).map_err(|error| match error {
                 RecordError::Exists(_) => DenyReason::RequestRepeated,
-                RecordError::Io { .. } | RecordError::Malformed { .. } => {
+                RecordError::NoEnd(_) | RecordError::Io { .. } | RecordError::Malformed { .. } => {
                     tracing::error!(grant = %register.record.grant, error = &error as &dyn std::error::Error,
                         "a record could not be written; the session is refused");
                     DenyReason::RecordFailed
@@ -243,7 +274,11 @@ impl Keeper {
     /// # Errors
     /// When records or leaves can't be listed.
     pub fn adopt(self: &Arc<Self>) -> Result<(), AdoptError> {
-        for (grant, _) in self.records.open_ends()? {
+        // What runs has a leaf, whatever was noted of its record.
+        let leaves: BTreeSet<GrantId> = cgroup::leaves(&self.leaves)?.into_iter().collect();
+        let open = self.records.open_ends()?.into_iter().map(|(grant, _)| grant);
+        let known = leaves.iter().copied().filter(|grant| self.records.exists(*grant));
+        for grant in open.chain(known).collect::<BTreeSet<_>>() {
             match self.records.read(grant) {
                 Ok(record) if record.end.is_some() => {}
                 Ok(record) => self.adopt_one(&record),
@@ -252,7 +287,7 @@ impl Keeper {
                 }
             }
         }
-        for grant in cgroup::leaves(&self.leaves)? {
+        for grant in leaves {
             if !self.state().live.contains_key(&grant) {
                 tokio::spawn(clear(Leaf::at(&self.leaves, grant)));
             }
@@ -288,12 +323,16 @@ impl Keeper {
         let deadline = BootMs(start.deadline_boot_ms);
         self.state().live.insert(grant, Live { confirmed: true, ..Live::new(&checked, commands) });
         let pidfd = driver::reopen(start.pid, start.start_time);
+        let session = match &pidfd {
+            Some(_) => Session::adopted(BootMs::now(), deadline),
+            None => Session::adopted_without_front_end(BootMs::now(), deadline),
+        };
         // When the session began is known by the wall clock only, which is no measure; its front end
         // is at least as old.
         let since = BootMs(start.start_time.saturating_mul(10));
         let origin = Origin::new(start.pid, checked.request.target.uid, since);
         let seat = Seat::new(grant, leaf, start.pid, pidfd, None, origin);
-        tokio::spawn(driver::drive(self.clone(), seat, Session::adopted(BootMs::now(), deadline), inbox));
+        tokio::spawn(driver::drive(self.clone(), seat, session, inbox));
         tracing::info!(%grant, pid = start.pid, "a session of an earlier reaper goes on");
     }
 
@@ -314,21 +353,18 @@ impl Keeper {
         }
     }
 
-    /// Keeps a grant that has no record here from beginning: the order to end it came first.
-    pub fn bar(&self, grant: GrantId, reason: EndReason) {
+    /// Ends a grant, live, registering, or not begun yet: then it never begins. Says whether it is
+    /// live.
+    pub fn end(&self, grant: GrantId, reason: EndReason) -> bool {
+        // Under one lock: a registration either becomes live before, or sees the bar after.
         let mut state = self.state();
-        if state.barred.len() < BARRED || state.barred.contains_key(&grant) {
-            state.barred.insert(grant, reason);
-        }
+        state.bar(grant, reason, BootMs::now());
+        state.order(grant, reason, None)
     }
 
-    /// Passes an order on. Says whether the grant is live.
-    pub async fn order(&self, grant: GrantId, reason: EndReason, done: Option<oneshot::Sender<()>>) -> bool {
-        let commands = self.state().live.get(&grant).map(|live| live.commands.clone());
-        match commands {
-            Some(commands) => commands.send(Command::Order(reason, done)).await.is_ok(),
-            None => false,
-        }
+    /// Passes the requester's own order on. Says whether the grant is live.
+    pub fn order(&self, grant: GrantId, reason: EndReason, done: oneshot::Sender<()>) -> bool {
+        self.state().order(grant, reason, Some(done))
     }
 
     /// Whether this uid asked for this live grant.
@@ -466,3 +502,6 @@ pub enum AdoptError {
     #[error("the leaves cannot be listed")]
     Leaves(#[from] CgroupError),
 }
+
+#[cfg(test)]
+mod tests;

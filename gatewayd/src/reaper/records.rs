@@ -20,6 +20,9 @@ pub enum RecordError {
     /// A record of this grant is there: a grant starts at most once.
     #[error("grant {0} has a record already")]
     Exists(GrantId),
+    /// It has not ended.
+    #[error("grant {0} has no end that could be committed")]
+    NoEnd(GrantId),
     /// The disk refuses.
     #[error("record {}", path.display())]
     Io {
@@ -130,19 +133,21 @@ impl Records {
         self.path(grant).symlink_metadata().is_ok()
     }
 
-    /// Marks what the gateway has committed. A mark that is lost only sends a report twice.
+    /// Marks what the gateway has committed. A mark that is lost only sends a report twice; an end
+    /// that the record does not hold is not marked, whoever says that it is committed.
     ///
     /// # Errors
-    /// [`RecordError::Io`].
+    /// [`RecordError::NoEnd`], [`RecordError::Io`], [`RecordError::Malformed`].
     pub fn note(&self, grant: GrantId, noted: Noted) -> Result<(), RecordError> {
-        let (mark, other) = match noted {
-            Noted::Nothing => return Ok(()),
-            Noted::Start => ("started", None),
-            Noted::End => ("ended", Some("started")),
-        };
         if !self.exists(grant) {
             return Ok(());
         }
+        let (mark, other) = match noted {
+            Noted::Nothing => return Ok(()),
+            Noted::Start => ("started", None),
+            Noted::End if self.read(grant)?.end.is_none() => return Err(RecordError::NoEnd(grant)),
+            Noted::End => ("ended", Some("started")),
+        };
         let path = self.dir.join(format!("{grant}.{mark}"));
         let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
         made.map_err(|source| RecordError::Io { path, source })?;

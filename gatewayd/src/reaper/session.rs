@@ -128,11 +128,16 @@ impl Session {
         }
     }
 
-    /// A session that an earlier reaper confirmed. Its front end is there, or is found gone at the
-    /// first look.
+    /// A session that an earlier reaper confirmed, and whose front end is there.
     #[must_use]
     pub fn adopted(now: BootMs, deadline: BootMs) -> Self {
         Self { phase: Phase::Running, ..Self::registered(now, deadline) }
+    }
+
+    /// One whose front end went while no reaper ran: nobody else will say so.
+    #[must_use]
+    pub fn adopted_without_front_end(now: BootMs, deadline: BootMs) -> Self {
+        Self { phase: Phase::Settling { since: now, abandoned: false }, ..Self::registered(now, deadline) }
     }
 
     /// Where it is.

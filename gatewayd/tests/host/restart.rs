@@ -89,6 +89,50 @@ fn a_session_that_ended_while_no_reaper_ran_is_found_over() {
     assert!(within(SOON, || !bench.leaf(&grant).exists()));
 }
 
+/// Catalogue: X6 (control: inline)
+#[test]
+fn what_a_front_end_left_behind_lingers_under_the_next_reaper_too() {
+    if !root() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let mut front = bench.front_end(60_000, "setsid sleep 600 &");
+    let grant = front.grant();
+    let lingers = |bench: &Bench| wire::list(bench, 1001).iter().any(|grant| grant.lingering);
+    assert!(within(SOON, || lingers(&bench)), "control: under the first");
+    front.child.wait().unwrap();
+    bench.kill_reaper();
+    bench.start();
+    assert!(within(SOON, || lingers(&bench)), "nobody noticed that its front end is gone");
+    let sleeper = bench.members(&grant)[0];
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(sleeper.cast_signed()).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    let end = bench.end_of(&grant, SOON);
+    assert_eq!((end.reason, end.lingered), (EndReason::Finished, true));
+}
+
+/// Marks are the agent's word. They must not hide a session, neither from the next reaper nor from
+/// the gateway.
+///
+/// Catalogue: S5 (control: a_session_outlives_its_reaper_and_the_next_one_ends_it_in_time)
+#[test]
+fn a_live_session_that_is_marked_as_ended_still_ends_in_time() {
+    if !root() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let mut front = bench.front_end(4_000, "sleep 600");
+    let grant = front.grant();
+    bench.kill_reaper();
+    std::fs::write(bench.path("grants").join(format!("{grant}.ended")), "").unwrap();
+    bench.start();
+    assert_eq!(wire::list(&bench, 1001).len(), 1, "it is known");
+    assert_eq!(bench.end_of(&grant, SOON).reason, EndReason::Expired);
+}
+
 /// The reaper dies between the record and the confirmation: the module hears no word, and the grant
 /// is spent.
 ///

@@ -49,6 +49,34 @@ fn starts_lingering_and_ends_are_told_as_they_happen() {
     assert_eq!((ended.grant, ended.end.reason, ended.end.lingered), (grant, EndReason::Expired, true));
 }
 
+/// Catalogue: S5 (control: reports_come_again_until_they_are_noted_even_after_a_restart)
+#[test]
+fn an_end_that_has_not_come_cannot_be_noted() {
+    if !root() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let mut front = bench.front_end(4_000, "sleep 600");
+    let text = front.grant();
+    let grant = GrantId::from_text(&text).unwrap();
+    let stream = watch(&bench);
+    note(&stream, grant, true);
+    assert!(within(SOON, || bench.log().contains("has no end")), "{}", bench.log());
+    assert!(!bench.path("grants").join(format!("{text}.ended")).exists());
+    // Neither this reaper nor the next one forgets it.
+    bench.kill_reaper();
+    bench.start();
+    let stream = watch(&bench);
+    loop {
+        if let ReaperReply::Ended(ended) = hear(&stream) {
+            assert_eq!((ended.grant, ended.end.reason), (grant, EndReason::Expired));
+            break;
+        }
+    }
+    note(&stream, grant, true);
+    assert!(within(SOON, || bench.path("grants").join(format!("{text}.ended")).exists()), "control: now it can");
+}
+
 #[test]
 fn reports_come_again_until_they_are_noted_even_after_a_restart() {
     if !root() {
