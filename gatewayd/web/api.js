@@ -1,6 +1,7 @@
 // Calls to the gateway: JSON in and out, refusals as problems (RFC 9457). Never decides anything.
 
-/** @import {Claim, ClaimState, EnrolStart, EnrolStatus, Me, SignedStatement} from "./types.ts" */
+/** @import {Claim, ClaimState, EnrolStart, EnrolStatus, Enrolled, Invite, Me, NewPerson, Proposal, Restore,
+ *   RestoreStatus, RosterHead, SignedProposal, SignedStatement} from "./types.ts" */
 
 /** A refusal, by its name in the one table of refusals, or `offline`. */
 export class Problem extends Error {
@@ -79,10 +80,42 @@ export const api = {
   release: (claim) => call("release", { claim }, true).catch(() => null),
   /** @param {string} invite @returns {Promise<EnrolStart>} */
   enrolStart: (invite) => call("enrol/start", { invite }),
-  /** @param {object} body @returns {Promise<{state: string}>} */
+  /** @param {object} body @returns {Promise<Enrolled>} */
   enrolFinish: (body) => call("enrol/finish", body),
   /** @param {string} invite @returns {Promise<EnrolStatus>} */
   enrolStatus: (invite) => call("enrol/status", { invite }),
   /** @param {string} invite @param {SignedStatement} signed */
   enrolSign: (invite, signed) => call("enrol/sign", { invite, signed }),
+  /** @param {string} enrol @param {SignedStatement} signed @returns {Promise<{state: string}>} */
+  enrolPossession: (enrol, signed) => call("enrol/possession", { enrol, signed }),
+  /** @param {object} body @returns {Promise<Restore>} */
+  restoreStart: (body) => call("restore/start", body),
+  /** @param {string} restore @param {SignedStatement} signed @returns {Promise<{state: string}>} */
+  restoreFinish: (restore, signed) => call("restore/finish", { restore, signed }),
+  /** @param {string} restore @returns {Promise<RestoreStatus>} */
+  restoreStatus: (restore) => call("restore/status", { restore }),
+  /** @returns {Promise<RosterHead>} */
+  roster: () => call("roster"),
+  /** @returns {Promise<{proposals: import("./types.ts").ProposalSummary[]}>} */
+  proposals: () => call("roster/proposals"),
+  /** @param {string} id @returns {Promise<Proposal>} */
+  proposal: (id) => call(`roster/proposals/${encodeURIComponent(id)}`),
+  /** @param {string} id @param {SignedStatement} signed @returns {Promise<SignedProposal>} */
+  signProposal: (id, signed) => call(`roster/proposals/${encodeURIComponent(id)}/sign`, { signed }),
+  /** @param {string} id */
+  withdraw: (id) => call(`roster/proposals/${encodeURIComponent(id)}/withdraw`, {}),
+  /** @param {string} person @returns {Promise<Proposal>} */
+  suspend: (person) => call("roster/suspend", { person }),
+  /** @param {string} person @returns {Promise<Proposal>} */
+  lift: (person) => call("roster/lift", { person }),
+  /** @param {string} person @param {string | null} device null: the person @returns {Promise<Proposal>} */
+  remove: (person, device) => call("roster/remove", { person, device }),
+  /** @returns {Promise<Proposal>} */
+  renew: () => call("roster/renew", {}),
+  /** @param {string} person @param {NewPerson | null} fresh null: the roster has this person @returns {Promise<Invite>} */
+  invite: (person, fresh) => call("invites", { person, new: fresh }),
+  /** @returns {Promise<{invites: import("./types.ts").InviteLine[]}>} */
+  invites: () => call("invites"),
+  /** @param {string} invite */
+  cancelInvite: (invite) => call(`invites/${encodeURIComponent(invite)}/cancel`, {}),
 };

@@ -202,9 +202,25 @@ export const approvalStatement = (s) =>
   );
 
 /**
+ * The bytes of a new device's word that it holds its keys, fields in the protocol's order.
+ * @param {import("./types.ts").Possession} s
+ */
+export const possessionStatement = (s) =>
+  utf8(
+    JSON.stringify({
+      kind: "possession",
+      version: 1,
+      person: s.person,
+      device: s.device,
+      credential_id: s.credential_id,
+      device_id: s.device_id,
+      gateway_salt: s.gateway_salt,
+    }),
+  );
+
+/**
  * The bytes of a roster signature, fields in the protocol's order.
- * @param {{roster_version: number, roster_digest: B64, person: string, credential_id: B64, device_id: string,
- *   gateway_salt: B64}} s
+ * @param {import("./types.ts").RosterStatement} s
  */
 export const rosterStatement = (s) =>
   utf8(

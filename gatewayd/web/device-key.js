@@ -79,7 +79,7 @@ export async function sign(kept, purpose, ...parts) {
 /**
  * Signs a statement: `tag ‖ SHA-256(statement)`.
  * @param {KeptKey} kept
- * @param {"device" | "roster-device"} purpose
+ * @param {"device" | "roster-device" | "possession-device"} purpose
  * @param {Uint8Array<ArrayBuffer>} statement
  */
 export const signStatement = async (kept, purpose, statement) => sign(kept, purpose, await sha256(statement));

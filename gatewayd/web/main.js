@@ -2,13 +2,13 @@
 // screen. The ticket or invite leaves the address and the history before anything else happens.
 
 import { button, h, screen } from "./dom.js";
-import { inbox } from "./views/inbox.js";
 import { scanned } from "./views/request.js";
 import { failed } from "./views/end.js";
+import { arrive } from "./views/way.js";
 
 const opened = location.href;
 const path = location.pathname;
-history.replaceState(null, "", "/");
+history.replaceState(path === "/" ? history.state : null, "", "/");
 
 /** Browsers inside other apps have no passkeys, whatever they claim. */
 const IN_APP =
@@ -52,10 +52,10 @@ async function start() {
   const [, kind, token] = /^\/([SE])\/([^/]*)$/.exec(path) ?? [];
   if (kind === "S" && token) return scanned(token);
   if (kind === "E" && token) return (await import("./views/enrol.js")).enrol(token);
-  return inbox();
+  return arrive(history.state);
 }
 
 // A page that comes back from the back/forward cache shows what was true when it left.
 addEventListener("pageshow", (event) => void (event.persisted && location.reload()));
-addEventListener("popstate", () => void inbox());
+addEventListener("popstate", ({ state }) => void arrive(state));
 start().catch((error) => failed(error, () => location.reload()));

@@ -1,12 +1,23 @@
 // The roster in plain words, from its own bytes: what a person signs in the ceremony.
 
-/** @import {Assurance, Person, Piece, Roster, Which} from "./types.ts" */
+/** @import {Assurance, Device, Person, Piece, Roster, Which} from "./types.ts" */
 import { bytes, count, either, flag, list, maybe, oneOf, readCanonical, record, text } from "./codec.js";
 import { duration } from "./words.js";
 
 const mark = record({});
 const levels = oneOf("A", "B", "C", "D");
 const which = either(record({ any: mark }), record({ of: list(text) }));
+const device = record({
+  id: text,
+  label: text,
+  client_class: oneOf("page", "terminal"),
+  credential_id: bytes(),
+  credential_key: bytes(65),
+  backup_eligible: flag,
+  aaguid: bytes(16),
+  attested: flag,
+  device_key: maybe(bytes(65)),
+});
 const shape = record({
   format: oneOf("twinlock-roster"),
   format_version: oneOf(1),
@@ -25,19 +36,7 @@ const shape = record({
       groups: list(text),
       may_request: flag,
       standing: either(oneOf("active"), record({ suspended: record({ by: maybe(text) }) })),
-      devices: list(
-        record({
-          id: text,
-          label: text,
-          client_class: oneOf("page", "terminal"),
-          credential_id: bytes(),
-          credential_key: bytes(65),
-          backup_eligible: flag,
-          aaguid: bytes(16),
-          attested: flag,
-          device_key: maybe(bytes(65)),
-        }),
-      ),
+      devices: list(device),
     }),
   ),
   hosts: list(record({ id: text, name: text, groups: list(text), host_key: bytes(65), agent_key: bytes(65) })),
@@ -60,7 +59,10 @@ const shape = record({
 /** @param {Uint8Array} given @returns {Roster} */
 export const readRoster = (given) => readCanonical("roster", given, shape);
 
-/** The assurance of a device, as the roster counts it. @param {Person["devices"][number]} device @returns {Assurance} */
+/** One device's record, as it stands in a roster. @param {Uint8Array} given @returns {Device} */
+export const readDevice = (given) => readCanonical("device", given, device);
+
+/** The assurance of a device, as the roster counts it. @param {Device} device @returns {Assurance} */
 export const assurance = ({ device_key, backup_eligible, attested }) =>
   device_key === null ? "D" : backup_eligible ? "C" : attested ? "A" : "B";
 

@@ -115,20 +115,67 @@ export interface Creation {
   attestation: AttestationConveyancePreference;
 }
 
-export type EnrolState = "enrol" | "wait" | "sign" | "sealed";
+/** `possess` and `declined` only while a gateway runs, `sign` only in the ceremony. */
+export type EnrolState = "enrol" | "possess" | "wait" | "sign" | "sealed" | "declined";
 export interface EnrolStart { enrol: string; person: PersonInfo; state: EnrolState; creation: Creation | null }
+export interface RosterStatement {
+  roster_version: number;
+  roster_digest: B64;
+  person: string;
+  credential_id: B64;
+  device_id: string;
+  gateway_salt: B64;
+}
 export interface EnrolStatus {
   state: EnrolState;
   people: { name: string; enrolled: boolean; signed: boolean }[];
   roster: { bytes: B64; digest: B64 } | null;
-  statement: {
-    roster_version: number;
-    roster_digest: B64;
-    person: string;
-    credential_id: B64;
-    device_id: string;
-    gateway_salt: B64;
-  } | null;
+  statement: RosterStatement | null;
+  /** By invite: how many have signed the change, and the device's record. */
+  signed?: number;
+  needs?: number;
+  record?: B64 | null;
+}
+
+/** What a new device signs to show that it holds its keys. */
+export interface Possession { person: string; device: B64; credential_id: B64; device_id: string; gateway_salt: B64 }
+export interface Possess { record: B64; possession: Possession }
+export type Enrolled = { state: "wait" } | ({ state: "possess"; device: DeviceInfo } & Possess);
+export type Restore = { restore: string; person: PersonInfo } & Possess;
+export interface RestoreStatus { state: "possess" | "wait" | "sealed" | "declined"; signed: number; needs: number }
+
+export interface RosterHead { version: number; digest: B64; bytes: B64; expires_in_s: number; may_sign: boolean }
+export interface RosterVersion { version: number; digest: B64; bytes: B64 }
+export interface ProposalSummary {
+  id: string;
+  kind: "ordinary" | "suspension" | "restoration";
+  title: string;
+  proposed_by: string | null;
+  age_s: number;
+  left_s: number;
+  base_version: number;
+  needs: number;
+  signatures: { person: string; name: string; age_s: number }[];
+  contested: boolean;
+  may_sign: boolean;
+  why_not: string | null;
+}
+export interface Proposal extends ProposalSummary {
+  base: RosterVersion;
+  next: RosterVersion;
+  statement: RosterStatement | null;
+}
+export interface SignedProposal { state: "open" | "sealed"; version: number; signatures: number; needs: number }
+
+export interface NewPerson { name: string; logins: string[]; groups: string[]; approver: boolean; requester: boolean }
+export interface Invite { invite: string; link: string; valid_s: number; person: PersonInfo }
+export interface InviteLine {
+  invite: string;
+  person: PersonInfo;
+  by: string | null;
+  state: "open" | "opened" | "enrolled";
+  contested: boolean;
+  left_s: number;
 }
 
 export interface Assertion { authenticator_data: B64; client_data_json: B64; signature: B64 }
@@ -157,6 +204,7 @@ export interface Person {
 }
 export type Which = { any: Record<string, never> } | { of: string[] };
 export interface Gate { hosts: Which; targets: Which; approvers: string[] }
+export interface Host { id: string; name: string; groups: string[]; host_key: B64; agent_key: B64 }
 export interface Roster {
   format: "twinlock-roster";
   format_version: 1;
@@ -167,7 +215,7 @@ export interface Roster {
   rp_id: string;
   origins: string[];
   persons: Person[];
-  hosts: { id: string; name: string; groups: string[]; host_key: B64; agent_key: B64 }[];
+  hosts: Host[];
   gateways: { address: string; key: B64 }[];
   uids: { host: string; uid: number; person: string }[];
   cas: { id: string; certificate: B64 }[];
@@ -192,6 +240,8 @@ export interface KeptKey {
   key: CryptoKey;
   /** SEC1, uncompressed. */
   public_key: B64;
+  /** While others must still sign that this key takes the place of one that was lost. */
+  restore?: { id: string; person: PersonInfo; words: string[] };
 }
 
 /** A run of text as people see it. */

@@ -57,15 +57,33 @@ export async function assertion(challenge, rpId, credential, signal) {
   };
 }
 
+/** The bit of the flags that says that a passkey may be synced (WebAuthn L3, 6.1). */
+const BACKUP_ELIGIBLE = 0x08;
+
+/**
+ * @param {ArrayBuffer | null} spki ends with the point, 65 bytes (RFC 5480, 2.2)
+ * @param {ArrayBuffer | null} data authenticator data: hash 32, flags 1, counter 4, model 16 (6.1)
+ * @returns {Made}
+ */
+function readMade(spki, data) {
+  const bytes = data === null ? null : new Uint8Array(data);
+  return {
+    credential_key: spki === null ? null : toText(spki.slice(-65)),
+    backup_eligible: bytes === null ? null : Boolean((bytes[32] ?? 0) & BACKUP_ELIGIBLE),
+    aaguid: bytes === null ? null : toText(bytes.subarray(37, 53)),
+  };
+}
+
 /** The domain tags of what people sign: for the passkey's challenge and for the device key. */
 export const APPROVAL = /** @type {const} */ ({ challenge: "approval", device: "device" });
 export const ROSTER = /** @type {const} */ ({ challenge: "roster-approval", device: "roster-device" });
+export const POSSESSION = /** @type {const} */ ({ challenge: "possession", device: "possession-device" });
 
 /**
  * One gesture: the passkey signs the statement's digest as its challenge, the device key the
  * statement.
  * @param {Uint8Array<ArrayBuffer>} statement
- * @param {typeof APPROVAL | typeof ROSTER} purpose
+ * @param {typeof APPROVAL | typeof ROSTER | typeof POSSESSION} purpose
  * @param {string} rpId
  * @param {B64} credential
  * @param {KeptKey | undefined} kept absent at assurance level D
@@ -83,6 +101,11 @@ export async function signed(statement, purpose, rpId, credential, kept, signal)
 }
 
 /**
+ * What the browser itself says of a new passkey, where it says it.
+ * @typedef {{credential_key: B64 | null, backup_eligible: boolean | null, aaguid: B64 | null}} Made
+ */
+
+/**
  * Makes a passkey.
  * @param {Creation} creation
  */
@@ -96,9 +119,13 @@ export async function create(creation) {
   if (!(made instanceof PublicKeyCredential) || !(made.response instanceof AuthenticatorAttestationResponse)) {
     throw new NoGesture();
   }
+  const { response } = made;
   return {
-    credential_id: toText(made.rawId),
-    attestation_object: toText(made.response.attestationObject),
-    client_data_json: toText(made.response.clientDataJSON),
+    registration: {
+      credential_id: toText(made.rawId),
+      attestation_object: toText(response.attestationObject),
+      client_data_json: toText(response.clientDataJSON),
+    },
+    made: readMade(response.getPublicKey?.() ?? null, response.getAuthenticatorData?.() ?? null),
   };
 }

@@ -590,7 +590,7 @@ fn a_browser_that_lost_its_device_key_says_what_to_do() {
         bob.open(&address(&ticket));
         bob.sign_in();
         bob.wait_for(&["key-lost"]);
-        assert!(bob.text().contains("ask an administrator"), "{}", bob.text());
+        assert!(bob.text().contains("restore the key here"), "{}", bob.text());
         // Control: another browser, with its key, opens the same code.
         let carol = browsers.carol(&installation.site);
         carol.scan(&address(&ticket));

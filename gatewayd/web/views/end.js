@@ -126,9 +126,12 @@ export function keyLost() {
       h("p", { class: "lead" }, "Approving takes your passkey and a second key, stored in one browser when you enrolled. This browser does not hold it."),
       h("ul", { class: "steps" },
         h("li", {}, "Use the phone and browser in which you enrolled, not a private window."),
-        h("li", {}, "If its data was deleted, ask an administrator to restore your device. That takes your passkey and one other person."),
+        h("li", {}, "If its data was deleted, restore the key here. That takes your passkey, and one other approver who compares a few words with you."),
       ),
     ],
-    actions: [toInbox()],
+    actions: [
+      button("Restore the key here", async () => (await import("./restore.js")).restore(), { class: "main" }),
+      toInbox(),
+    ],
   });
 }

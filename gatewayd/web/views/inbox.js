@@ -1,27 +1,30 @@
-// The requests that wait for this person, for those who can't see the terminal: they type the six
-// digits that the requester reads to them.
+// What waits for this person: requests, for those who can't see the terminal (they type the six
+// digits that the requester reads to them), and changes to the roster.
 
-/** @import {SignedIn, Waiting} from "../types.ts" */
+/** @import {ProposalSummary, SignedIn, Waiting} from "../types.ts" */
 import { api } from "../api.js";
 import { toBytes } from "../codec.js";
 import { find, sign } from "../device-key.js";
 import { button, corner, every, h, say, screen, shown } from "../dom.js";
-import { clock } from "../words.js";
+import { clock, duration } from "../words.js";
 import { describe, failed } from "./end.js";
 import { request } from "./request.js";
 import { withSession } from "./sign-in.js";
+import { visit } from "./way.js";
 
+/** @returns {Promise<unknown>} */
 export const inbox = () => withSession(show);
 
 /** @param {SignedIn} me */
 function show(me) {
   const list = h("ul", { class: "cards", "aria-label": "Requests" });
   const quiet = h("p", { class: "note", role: "status" });
+  const changes = h("section", {});
   const signal = screen({
     name: "inbox",
     title: ["Waiting for you"],
-    body: [list, quiet, h("p", { class: "hint" }, "In front of the terminal? Scan its code with the camera instead.")],
-    actions: [],
+    body: [list, quiet, changes, h("p", { class: "hint" }, "In front of the terminal? Scan its code with the camera instead.")],
+    actions: [button("People and devices", () => visit("people"))],
   });
   corner(h("span", {}, me.person.name), button("Sign out", signOut, { class: "link" }));
   signal.addEventListener("abort", () => corner());
@@ -49,9 +52,36 @@ function show(me) {
       quiet.textContent = `${title}. Trying again.`;
     }
   };
+  const proposed = async () => {
+    const { proposals } = await api.proposals().catch(() => ({ proposals: [] }));
+    const mine = proposals.filter((one) => one.may_sign && one.why_not === null);
+    if (!signal.aborted) changes.replaceChildren(...waitingChanges(mine));
+  };
   every(signal, 4, refresh);
-  return refresh();
+  every(signal, 12, proposed);
+  return Promise.all([refresh(), proposed()]);
 }
+
+/**
+ * Changes of the roster that wait for signatures, as cards that open them.
+ * @param {ProposalSummary[]} proposals
+ * @returns {Node[]} none for none
+ */
+export const waitingChanges = (proposals) =>
+  proposals.length
+    ? [
+        h("h2", {}, "Changes to sign"),
+        h("ul", { class: "cards" }, ...proposals.map((one) => {
+          const open = button("", () => visit("proposal", one.id), { class: "card change" });
+          const by = one.proposed_by === null ? "by the command line" : `by ${one.proposed_by}`;
+          open.append(
+            h("span", { class: "who" }, shown(one.title)),
+            h("span", { class: "meta" }, `${one.signatures.length} of ${one.needs} signed · ${by} · ${duration(one.left_s)} left`),
+          );
+          return h("li", {}, open);
+        })),
+      ]
+    : [];
 
 /** @param {Waiting} one */
 function card(one) {

@@ -51,6 +51,7 @@ function signIn(then, why = "Then you see the requests that wait for you.") {
           }
           const outcome = await finish(await start, signal);
           if (outcome === "no-key") return keyLost();
+          if (typeof outcome === "object") return (await import("./restore.js")).resume(outcome);
           if (outcome === "refused") {
             asked = 0;
             note.replaceChildren(h("strong", {}, "This passkey is not accepted."), " Ask an administrator whether you are still enrolled.");
@@ -85,6 +86,7 @@ async function finish({ sign_in, nonce, rp_id }, signal) {
     return "signed-in";
   } catch (error) {
     if (describe(error).name !== "sign-in-needed") throw error;
+    if (kept?.restore) return kept;
     return kept ? "refused" : "no-key";
   }
 }

@@ -1,0 +1,164 @@
+// The differences between two rosters as people read them before they sign. Every change and every
+// field of it is on the page; keys and identifiers fold away behind the words made from them.
+
+/** @import {Piece, Roster} from "../types.ts" */
+/** @import {Change, FieldChange, Value} from "../changes.js" */
+import { ORDER } from "../changes.js";
+import { h, rich, shown } from "../dom.js";
+import { levelWords } from "../roster.js";
+import { duration } from "../words.js";
+
+/** @param {string} raw @returns {Piece} */
+const strong = (raw) => ({ raw, strong: true });
+
+/** Fields whose content people can't read; the words stand for them. */
+const FOLDED = ["credential_id", "credential_key", "device_key", "host_key", "agent_key", "aaguid", "attested", "backup_eligible", "key", "sha256"];
+
+/** @type {Record<string, string>} */
+const FIELD = {
+  name: "Name", owner: "Answered for by", logins: "Logins", groups: "Groups", may_request: "May ask", standing: "Standing",
+  person: "Person", label: "Called", client_class: "Program", assurance: "Level", words: "Words", credential_id: "Passkey",
+  credential_key: "Passkey’s key", device_key: "Device key", backup_eligible: "May be synced", aaguid: "Model",
+  attested: "Attested", host_key: "Host key", agent_key: "Agent key", key: "Key", sha256: "SHA-256", hosts: "Hosts of",
+  targets: "As user", approvers: "Approved by", quorum: "How many must approve", floor: "Weakest device", aaguids: "Models that count",
+  max_ttl_s: "Longest approval", max_approve_by_s: "Longest wait", distinct_client_class: "Two kinds of program",
+  rp_id: "Passkeys for", origins: "Page at", expires_at: "Valid until", order: "Order",
+};
+
+/** @param {number} seconds since 1970 */
+export const date = (seconds) => new Date(seconds * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric" });
+
+/** @param {string} field @param {Value} value @returns {(Node | string)[]} */
+function valueOf(field, value) {
+  if (value === null) return ["none"];
+  if (Array.isArray(value)) return value.length ? value.flatMap((one, i) => [i ? ", " : "", shown(one)]) : ["none"];
+  if (field === "expires_at") return [date(Number(value))];
+  if (field.startsWith("max_")) return [duration(Number(value))];
+  if (field === "client_class") return [value === "page" ? "browser" : "terminal"];
+  const level = /** @type {"A" | "B" | "C" | "D"} */ (value);
+  if ((field === "assurance" || field === "floor") && "ABCD".includes(value)) return [levelWords(level)];
+  return [shown(value)];
+}
+
+/** @param {Change["kind"]} kind @param {FieldChange[]} fields */
+const rows = (kind, fields) =>
+  h("dl", {}, ...fields.map(({ field, from, to }) =>
+    h("div", {}, h("dt", {}, FIELD[field] ?? field),
+      kind === "changed"
+        ? h("dd", {}, h("del", {}, ...valueOf(field, from)), " → ", h("ins", {}, ...valueOf(field, to)))
+        : h("dd", {}, ...valueOf(field, kind === "added" ? to : from)))));
+
+/** @param {Roster} roster @param {string} id @returns {string} */
+const nameOf = (roster, id) => roster.persons.find((person) => person.id === id)?.name ?? id;
+
+/** @param {Roster} roster @param {string} id */
+const deviceOf = (roster, id) => {
+  for (const person of roster.persons) {
+    const device = person.devices.find((one) => one.id === id);
+    if (device) return { person, device };
+  }
+  return null;
+};
+
+/** @param {Change} change @param {string} field */
+const field = (change, field) => change.fields.find((one) => one.field === field);
+
+/**
+ * A change in one sentence, by the names that people know.
+ * @param {Change} change
+ * @param {Roster} base
+ * @param {Roster} next
+ * @returns {{grave: boolean, title: Piece[]}}
+ */
+export function sentence(change, base, next) {
+  const { section, kind, subject } = change;
+  const side = kind === "removed" ? base : next;
+  if (subject === ORDER) return { grave: section === "gate", title: [`Another order: ${section.replaceAll("_", " ")}s`] };
+  switch (section) {
+    case "person": {
+      const who = strong(nameOf(side, subject));
+      const { to: now = null } = field(change, "standing") ?? {};
+      if (kind === "added") return { grave: true, title: [who, " joins"] };
+      if (kind === "removed") return { grave: true, title: [who, " leaves, for good"] };
+      if (now === null) return { grave: true, title: [who, " changes"] };
+      const by = typeof now === "string" && /^suspended by (.*)$/s.exec(now)?.[1];
+      if (now === "active") return { grave: true, title: ["The suspension of ", who, " is lifted"] };
+      return { grave: true, title: by ? [who, " is suspended by ", strong(nameOf(next, by))] : [who, " is suspended"] };
+    }
+    case "device": {
+      const found = deviceOf(side, subject);
+      const [who, label] = [strong(found?.person.name ?? subject), strong(found?.device.label ?? subject)];
+      if (kind === "added") return { grave: true, title: [who, " gets a new device: ", label] };
+      if (kind === "removed") return { grave: true, title: [who, " loses the device ", label] };
+      if (field(change, "device_key")) return { grave: true, title: [who, "’s device ", label, " gets a new browser key"] };
+      return { grave: change.fields.some((one) => one.field !== "label"), title: [who, "’s device ", label, " changes"] };
+    }
+    case "host": {
+      const host = side.hosts.find((one) => one.id === subject);
+      const name = strong(host?.name ?? subject);
+      if (kind === "added") return { grave: true, title: ["New host ", name] };
+      return { grave: true, title: kind === "removed" ? ["The host ", name, " leaves"] : ["The host ", name, " changes"] };
+    }
+    case "gateway":
+      return { grave: true, title: [kind === "added" ? "New gateway " : kind === "removed" ? "No longer a gateway: " : "Another key for the gateway ", strong(subject)] };
+    case "uid":
+      return { grave: true, title: [`User number ${kind === "added" ? "mapped" : kind === "removed" ? "no longer mapped" : "mapped anew"}: `, strong(subject)] };
+    case "ca":
+      return { grave: true, title: [kind === "added" ? "New certificate authority " : kind === "removed" ? "No longer a certificate authority: " : "Another certificate for the authority ", strong(subject)] };
+    case "audit_key":
+      return { grave: true, title: [kind === "added" ? "New audit key " : "No longer an audit key: ", { raw: subject }] };
+    case "break_glass_key":
+      return { grave: true, title: [kind === "added" ? "New break-glass key " : "No longer a break-glass key: ", { raw: subject }] };
+    case "gate":
+      return { grave: true, title: [`Rule ${subject} of who approves what ${kind === "added" ? "is new" : kind === "removed" ? "is gone" : "changes"}`] };
+    case "rules":
+      return { grave: true, title: ["The rules of approval change"] };
+    case "roster": {
+      const only = change.fields.length === 1 && change.fields[0]?.field === "expires_at";
+      return { grave: !only, title: only ? ["The roster stays valid for another time"] : ["The roster itself changes"] };
+    }
+  }
+}
+
+/**
+ * Eight words to compare by voice.
+ * @param {string[]} words
+ */
+export const wordList = (words) => h("ol", { class: "spoken", translate: "no" }, ...words.map((word) => h("li", {}, word)));
+
+/**
+ * The words of a new device or host, and who reads them; none for other changes.
+ * @param {Change} change
+ * @param {Roster} next
+ */
+export function spoken(change, next) {
+  const words = field(change, "words")?.to;
+  if (change.kind === "removed" || typeof words !== "string") return null;
+  const host = change.section === "host";
+  const person = deviceOf(next, change.subject)?.person;
+  const who = strong(host ? next.hosts.find((one) => one.id === change.subject)?.name ?? change.subject : person?.name ?? change.subject);
+  return {
+    who,
+    ask: host ? ["Ask whoever set up ", who, " to read these words from its terminal:"] : ["Ask ", who, " to read these words from that device:"],
+    confirm: host ? ["I heard the same words"] : [who, " read the same words to me"],
+    words: words.split(" "),
+  };
+}
+
+/**
+ * One change, whole.
+ * @param {Change} change
+ * @param {Roster} base
+ * @param {Roster} next
+ * @param {Node[]} more between the sentence and the details
+ */
+export function changeCard(change, base, next, ...more) {
+  const { grave, title } = sentence(change, base, next);
+  const readable = change.fields.filter((one) => !FOLDED.includes(one.field) && one.field !== "words");
+  const folded = change.fields.filter((one) => FOLDED.includes(one.field));
+  return h("li", { class: grave ? "card difference grave" : "card difference" },
+    h("strong", {}, ...rich(title)),
+    ...more,
+    readable.length ? rows(change.kind, readable) : null,
+    folded.length ? h("details", {}, h("summary", {}, "Keys and identifiers"), rows(change.kind, folded)) : null);
+}

@@ -1,0 +1,157 @@
+// A new device shows that it holds its keys, by a second gesture, and then waits until two people
+// have compared its words and signed. Its words stand here in large letters: they are read aloud.
+
+/** @import {Device, EnrolStart, EnrolStatus, KeptKey, PersonInfo, Possess} from "../types.ts" */
+/** @import {Made} from "../webauthn.js" */
+import { api } from "../api.js";
+import { Malformed, possessionStatement, toBytes, toText } from "../codec.js";
+import { deviceDigest, words } from "../fingerprint.js";
+import { button, every, h, say, screen, shown } from "../dom.js";
+import { readDevice } from "../roster.js";
+import { POSSESSION, signed } from "../webauthn.js";
+import { wordList } from "./changes.js";
+import { describe, end, failed } from "./end.js";
+
+/**
+ * The record that a roster would hold, if it is this browser's: its own keys, its own person, and
+ * nothing in it that the gateway could have chosen freely.
+ * @param {Possess} given
+ * @param {PersonInfo} person
+ * @param {KeptKey} kept
+ * @param {Made | null} made null: the passkey is an old one, whose record two people know already
+ * @returns {Promise<{device: Device, hash: Uint8Array}>}
+ */
+export async function readRecord({ record, possession }, person, kept, made) {
+  const device = readDevice(toBytes(record));
+  const hash = await deviceDigest(device);
+  /** @param {unknown} told @param {unknown} seen null: the browser does not say */
+  const same = (told, seen) => seen === null || told === seen;
+  const belongs =
+    toText(hash) === possession.device &&
+    possession.person === person.id &&
+    possession.credential_id === device.credential_id &&
+    possession.device_id === device.id &&
+    device.credential_id === kept.credential_id &&
+    device.device_key === kept.public_key &&
+    device.client_class === "page";
+  const honest =
+    made === null ||
+    (same(device.credential_key, made.credential_key) &&
+      same(device.backup_eligible, made.backup_eligible) &&
+      same(device.aaguid, made.aaguid) &&
+      /^.*-\d{1,3}$/.test(device.id));
+  if (!belongs || !honest) throw new Malformed("record");
+  return { device, hash };
+}
+
+/**
+ * The second gesture.
+ * @param {object} what
+ * @param {PersonInfo} what.person
+ * @param {Uint8Array} what.hash of the record
+ * @param {KeptKey} what.kept
+ * @param {Possess["possession"]} what.possession
+ * @param {(signed: import("../types.ts").SignedStatement) => Promise<unknown>} what.send
+ * @param {() => unknown} what.then
+ */
+export function gesture({ person, hash, kept, possession, send, then }) {
+  const note = h("p", { class: "note", role: "alert" });
+  const signal = screen({
+    name: "possess",
+    title: ["Once more, ", shown(person.name)],
+    body: [
+      h("p", { class: "lead" }, "Your passkey is made. A second gesture shows that this device holds both keys."),
+      h("p", {}, "These words stand for it; somebody will ask you to read them aloud:"),
+      wordList(words(hash)),
+      note,
+    ],
+    actions: [
+      button("Confirm this device", async () => {
+        note.replaceChildren();
+        try {
+          await send(await signed(possessionStatement(possession), POSSESSION, kept.rp_id, kept.credential_id, kept, signal));
+          say("Confirmed");
+          await then();
+        } catch (error) {
+          const { name, title, hint } = describe(error);
+          if (name !== "no-gesture" && name !== "offline") return failed(error);
+          note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
+        }
+      }, { class: "main" }),
+    ],
+  });
+}
+
+/**
+ * After a passkey was made by invite.
+ * @param {string} invite
+ * @param {EnrolStart} start
+ * @param {KeptKey} kept
+ * @param {Possess} given
+ * @param {Made} made
+ */
+export async function confirm(invite, { enrol, person }, kept, given, made) {
+  const { hash } = await readRecord(given, person, kept, made);
+  gesture({
+    person, hash, kept, possession: given.possession,
+    send: (statement) => api.enrolPossession(enrol, statement),
+    then: () => enrolled(invite, hash),
+  });
+}
+
+/**
+ * The link was opened again.
+ * @param {string} invite
+ * @param {EnrolStatus} status
+ */
+export async function resumed(invite, status) {
+  if (status.state === "possess" || !status.record) {
+    return end("calm", "Begun, but not finished", "This link was used and then left. Ask for a new one.");
+  }
+  const hash = await deviceDigest(readDevice(toBytes(status.record)));
+  return enrolled(invite, hash);
+}
+
+/** @param {string} invite @param {Uint8Array} hash */
+const enrolled = (invite, hash) =>
+  wait(words(hash), () => api.enrolStatus(invite), () =>
+    end("good", "This device is enrolled", "Two people signed. From now on, scan the code that a terminal shows."));
+
+/**
+ * Until others have signed.
+ * @param {string[]} spoken
+ * @param {() => Promise<{state: string, signed?: number, needs?: number}>} ask
+ * @param {() => unknown} sealed what comes then
+ */
+export function wait(spoken, ask, sealed) {
+  const status = h("p", { class: "lead", role: "status" });
+  const note = h("p", { class: "note", role: "status" });
+  const signal = screen({
+    name: "waiting",
+    title: ["Read these words aloud"],
+    body: [
+      wordList(spoken),
+      status,
+      h("p", {}, "Somebody who knows your voice calls you and compares them with what their page shows. If nobody calls, call them."),
+      h("p", { class: "hint" }, "Keep this page open, or open your link again later."),
+      note,
+    ],
+  });
+  const refresh = async () => {
+    try {
+      const { state, signed = 0, needs = 2 } = await ask();
+      if (signal.aborted) return;
+      note.replaceChildren();
+      status.textContent = `${signed} of ${needs} ${needs === 1 ? "person has" : "people have"} signed`;
+      if (state === "sealed") return await sealed();
+      if (state === "declined") end("bad", "Declined", "Somebody did not agree, or the time was over. Ask for a new link.");
+    } catch (error) {
+      if (signal.aborted) return;
+      const { name, title } = describe(error);
+      if (name !== "offline") return failed(error);
+      note.replaceChildren(`${title}. Trying again.`);
+    }
+  };
+  every(signal, 3, refresh);
+  return refresh();
+}
