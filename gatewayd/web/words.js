@@ -27,6 +27,10 @@ export function duration(seconds) {
   return parts.slice(0, 2).join(" ") || "0 seconds";
 }
 
+/** A length of time as people tell it who don't count: `23 hours`, `8 minutes`. @param {number} seconds */
+export const roughly = (seconds) =>
+  seconds > 5400 ? `${Math.round(seconds / 3600)} hours` : duration(seconds > 90 ? Math.ceil(seconds / 60) * 60 : seconds);
+
 /** `1:47` @param {number} seconds */
 export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 

@@ -789,7 +789,7 @@ fn two_browsers_enrol_read_the_roster_and_seal_it() {
 
     bob.enrol(&links[0]);
     assert!(!bob.history().iter().any(|url| url.contains("/E/")), "{:?}", bob.history());
-    assert!(bob.text().contains("Carol Chu"), "{}", bob.text());
+    eventually("the others", LIMIT, || bob.text().contains("Carol Chu"));
     // As a QR has it: all upper case.
     carol.enrol(&links[1].to_ascii_uppercase());
     let composed: Digest = serde_json::from_value(ceremony.until("composed")["digest"].clone()).unwrap();

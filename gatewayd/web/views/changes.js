@@ -4,7 +4,7 @@
 /** @import {Piece, Roster} from "../types.ts" */
 /** @import {Change, FieldChange, Value} from "../changes.js" */
 import { ORDER } from "../changes.js";
-import { h, rich, shown } from "../dom.js";
+import { h, shown } from "../dom.js";
 import { levelWords } from "../roster.js";
 import { duration } from "../words.js";
 
@@ -68,57 +68,62 @@ const field = (change, field) => change.fields.find((one) => one.field === field
  * @param {Change} change
  * @param {Roster} base
  * @param {Roster} next
- * @returns {{grave: boolean, title: Piece[]}}
+ * @returns {Piece[]}
  */
 export function sentence(change, base, next) {
   const { section, kind, subject } = change;
   const side = kind === "removed" ? base : next;
-  if (subject === ORDER) return { grave: section === "gate", title: [`Another order: ${section.replaceAll("_", " ")}s`] };
+  /** @param {string} added @param {string} removed @param {string} changed */
+  const by = (added, removed, changed) => ({ added, removed, changed })[kind];
+  if (subject === ORDER) return [`Another order: ${section.replaceAll("_", " ")}s`];
   switch (section) {
-    case "person": {
-      const who = strong(nameOf(side, subject));
-      const { to: now = null } = field(change, "standing") ?? {};
-      if (kind === "added") return { grave: true, title: [who, " joins"] };
-      if (kind === "removed") return { grave: true, title: [who, " leaves, for good"] };
-      if (now === null) return { grave: true, title: [who, " changes"] };
-      const by = typeof now === "string" && /^suspended by (.*)$/s.exec(now)?.[1];
-      if (now === "active") return { grave: true, title: ["The suspension of ", who, " is lifted"] };
-      return { grave: true, title: by ? [who, " is suspended by ", strong(nameOf(next, by))] : [who, " is suspended"] };
-    }
+    case "person":
+      return personSentence(change, strong(nameOf(side, subject)), next);
     case "device": {
       const found = deviceOf(side, subject);
       const [who, label] = [strong(found?.person.name ?? subject), strong(found?.device.label ?? subject)];
-      if (kind === "added") return { grave: true, title: [who, " gets a new device: ", label] };
-      if (kind === "removed") return { grave: true, title: [who, " loses the device ", label] };
-      if (field(change, "device_key")) return { grave: true, title: [who, "’s device ", label, " gets a new browser key"] };
-      return { grave: change.fields.some((one) => one.field !== "label"), title: [who, "’s device ", label, " changes"] };
+      if (kind === "added") return [who, " gets a new device: ", label];
+      if (kind === "removed") return [who, " loses the device ", label];
+      return [who, "’s device ", label, field(change, "device_key") ? " gets a new browser key" : " changes"];
     }
     case "host": {
-      const host = side.hosts.find((one) => one.id === subject);
-      const name = strong(host?.name ?? subject);
-      if (kind === "added") return { grave: true, title: ["New host ", name] };
-      return { grave: true, title: kind === "removed" ? ["The host ", name, " leaves"] : ["The host ", name, " changes"] };
+      const name = strong(side.hosts.find((one) => one.id === subject)?.name ?? subject);
+      return [by("New host ", "The host ", "The host "), name, by("", " leaves", " changes")];
     }
     case "gateway":
-      return { grave: true, title: [kind === "added" ? "New gateway " : kind === "removed" ? "No longer a gateway: " : "Another key for the gateway ", strong(subject)] };
+      return [by("New gateway ", "No longer a gateway: ", "Another key for the gateway "), strong(subject)];
     case "uid":
-      return { grave: true, title: [`User number ${kind === "added" ? "mapped" : kind === "removed" ? "no longer mapped" : "mapped anew"}: `, strong(subject)] };
+      return [by("User number mapped: ", "User number no longer mapped: ", "User number mapped anew: "), strong(subject)];
     case "ca":
-      return { grave: true, title: [kind === "added" ? "New certificate authority " : kind === "removed" ? "No longer a certificate authority: " : "Another certificate for the authority ", strong(subject)] };
+      return [by("New certificate authority ", "No longer a certificate authority: ", "Another certificate for the authority "), strong(subject)];
     case "audit_key":
-      return { grave: true, title: [kind === "added" ? "New audit key " : "No longer an audit key: ", { raw: subject }] };
+      return [by("New audit key ", "No longer an audit key: ", ""), { raw: subject }];
     case "break_glass_key":
-      return { grave: true, title: [kind === "added" ? "New break-glass key " : "No longer a break-glass key: ", { raw: subject }] };
+      return [by("New break-glass key ", "No longer a break-glass key: ", ""), { raw: subject }];
     case "gate":
-      return { grave: true, title: [`Rule ${subject} of who approves what ${kind === "added" ? "is new" : kind === "removed" ? "is gone" : "changes"}`] };
+      return [`Rule ${subject} of who approves what ${by("is new", "is gone", "changes")}`];
     case "rules":
-      return { grave: true, title: ["The rules of approval change"] };
-    case "roster": {
-      const only = change.fields.length === 1 && change.fields[0]?.field === "expires_at";
-      return { grave: !only, title: only ? ["The roster stays valid for another time"] : ["The roster itself changes"] };
-    }
+      return ["The rules of approval change"];
+    case "roster":
+      return [isGrave(change) ? "The roster itself changes" : "The roster stays valid for another time"];
   }
 }
+
+/** @param {Change} change @param {Piece} who @param {Roster} next @returns {Piece[]} */
+function personSentence(change, who, next) {
+  if (change.kind === "added") return [who, " joins"];
+  if (change.kind === "removed") return [who, " leaves, for good"];
+  const now = field(change, "standing")?.to;
+  if (typeof now !== "string") return [who, " changes"];
+  if (now === "active") return ["The suspension of ", who, " is lifted"];
+  const [, alone] = /^suspended by (.*)$/s.exec(now) ?? [];
+  return alone === undefined ? [who, " is suspended"] : [who, " is suspended by ", strong(nameOf(next, alone))];
+}
+
+/** Whether a change decides who may approve or what is trusted; another label or a longer life does not. @param {Change} change */
+export const isGrave = ({ section, fields }) =>
+  !(section === "device" && fields.every((one) => one.field === "label")) &&
+  !(section === "roster" && fields.every((one) => one.field === "expires_at"));
 
 /**
  * Eight words to compare by voice.
@@ -148,17 +153,17 @@ export function spoken(change, next) {
 /**
  * One change, whole.
  * @param {Change} change
- * @param {Roster} base
- * @param {Roster} next
- * @param {Node[]} more between the sentence and the details
+ * @param {Node[] | null} title
+ * @param {boolean} grave
+ * @param {Node | null} compare the words
  */
-export function changeCard(change, base, next, ...more) {
-  const { grave, title } = sentence(change, base, next);
-  const readable = change.fields.filter((one) => !FOLDED.includes(one.field) && one.field !== "words");
-  const folded = change.fields.filter((one) => FOLDED.includes(one.field));
-  return h("li", { class: grave ? "card difference grave" : "card difference" },
-    h("strong", {}, ...rich(title)),
-    ...more,
-    readable.length ? rows(change.kind, readable) : null,
-    folded.length ? h("details", {}, h("summary", {}, "Keys and identifiers"), rows(change.kind, folded)) : null);
+export function changeCard({ kind, fields }, title, grave, compare) {
+  const there = fields.filter(({ from, to }) => from !== null || to !== null);
+  const readable = there.filter((one) => !FOLDED.includes(one.field) && one.field !== "words");
+  const folded = there.filter((one) => FOLDED.includes(one.field));
+  return h("li", { class: grave ? "card grave" : "card" },
+    title && h("strong", {}, ...title),
+    compare,
+    readable.length ? rows(kind, readable) : null,
+    folded.length ? h("details", {}, h("summary", {}, "Keys and identifiers"), rows(kind, folded)) : null);
 }

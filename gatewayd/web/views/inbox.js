@@ -6,7 +6,7 @@ import { api } from "../api.js";
 import { toBytes } from "../codec.js";
 import { find, sign } from "../device-key.js";
 import { button, corner, every, h, say, screen, shown } from "../dom.js";
-import { clock, duration } from "../words.js";
+import { clock, roughly } from "../words.js";
 import { describe, failed } from "./end.js";
 import { request } from "./request.js";
 import { withSession } from "./sign-in.js";
@@ -65,18 +65,19 @@ function show(me) {
 /**
  * Changes of the roster that wait for signatures, as cards that open them.
  * @param {ProposalSummary[]} proposals
+ * @param {string} [title]
  * @returns {Node[]} none for none
  */
-export const waitingChanges = (proposals) =>
+export const waitingChanges = (proposals, title = "Changes to sign") =>
   proposals.length
     ? [
-        h("h2", {}, "Changes to sign"),
+        h("h2", {}, title),
         h("ul", { class: "cards" }, ...proposals.map((one) => {
           const open = button("", () => visit("proposal", one.id), { class: "card change" });
           const by = one.proposed_by === null ? "by the command line" : `by ${one.proposed_by}`;
           open.append(
             h("span", { class: "who" }, shown(one.title)),
-            h("span", { class: "meta" }, `${one.signatures.length} of ${one.needs} signed · ${by} · ${duration(one.left_s)} left`),
+            h("span", { class: "meta" }, `${one.signatures.length} of ${one.needs} signed · ${by} · ${roughly(one.left_s)} left`),
           );
           return h("li", {}, open);
         })),

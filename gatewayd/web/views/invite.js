@@ -6,7 +6,7 @@ import { api } from "../api.js";
 import { button, every, h, say, screen, shown } from "../dom.js";
 import { qr } from "../qr.js";
 import { readHead } from "../proposal.js";
-import { duration } from "../words.js";
+import { roughly } from "../words.js";
 import { describe, end, failed } from "./end.js";
 import { withSession } from "./sign-in.js";
 import { visit } from "./way.js";
@@ -101,7 +101,7 @@ function link(given) {
     actions: [
       h("div", { class: "line" }, status),
       h("div", { class: "pair" },
-        button("Cancel", async () => {
+        button("Cancel it", async () => {
           await api.cancelInvite(given.invite).catch(() => null);
           await visit("people");
         }),
@@ -115,7 +115,7 @@ function link(given) {
   let state = "Not opened yet";
   const tick = () => {
     const left = Math.max(0, Math.ceil((until - performance.now()) / 1000));
-    status.textContent = left ? `${state} · ${left > 90 ? duration(Math.ceil(left / 60) * 60) : duration(left)} left` : "Over";
+    status.textContent = left ? `${state} · ${roughly(left)} left` : "Over";
     if (!left) end("calm", "The link is over", "Make another one if it is still needed.");
   };
   const poll = async () => {

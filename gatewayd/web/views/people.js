@@ -7,7 +7,7 @@ import { find } from "../device-key.js";
 import { button, every, h, say, screen, shown } from "../dom.js";
 import { readHead, readProposal, suspendsOnly } from "../proposal.js";
 import { assurance } from "../roster.js";
-import { duration } from "../words.js";
+import { roughly } from "../words.js";
 import { date } from "./changes.js";
 import { describe, end, failed } from "./end.js";
 import { waitingChanges } from "./inbox.js";
@@ -58,7 +58,7 @@ function show(me, head, roster, kept) {
   const refresh = async () => {
     const [{ proposals }, open] = await Promise.all([api.proposals(), head.may_sign ? api.invites() : { invites: [] }]);
     if (signal.aborted) return;
-    changes.replaceChildren(...waitingChanges(proposals));
+    changes.replaceChildren(...waitingChanges(proposals, "Changes under way"));
     invites.replaceChildren(...openInvites(open.invites, refresh));
     if ((await api.me()).signed_in === false) return people();
   };
@@ -153,7 +153,7 @@ function openInvites(lines, again) {
       };
       return h("li", {},
         h("span", {}, shown(one.person.name), h("br"), h("span", { class: one.contested ? "meta urgent" : "meta" },
-          one.contested ? "opened by two browsers!" : state[one.state], ` · ${duration(Math.ceil(one.left_s / 60) * 60)} left`)),
+          one.contested ? "opened by two browsers!" : state[one.state], ` · ${roughly(one.left_s)} left`)),
         one.state === "enrolled" ? null : button("Cancel", cancel, { class: "link", "aria-label": `Cancel the invite of ${one.person.name}` }));
     })),
   ];

@@ -114,16 +114,17 @@ export async function resumed(invite, status) {
 
 /** @param {string} invite @param {Uint8Array} hash */
 const enrolled = (invite, hash) =>
-  wait(words(hash), () => api.enrolStatus(invite), () =>
+  wait("open your link again", words(hash), () => api.enrolStatus(invite), () =>
     end("good", "This device is enrolled", "Two people signed. From now on, scan the code that a terminal shows."));
 
 /**
  * Until others have signed.
+ * @param {string} later how to come back
  * @param {string[]} spoken
  * @param {() => Promise<{state: string, signed?: number, needs?: number}>} ask
  * @param {() => unknown} sealed what comes then
  */
-export function wait(spoken, ask, sealed) {
+export function wait(later, spoken, ask, sealed) {
   const status = h("p", { class: "lead", role: "status" });
   const note = h("p", { class: "note", role: "status" });
   const signal = screen({
@@ -133,7 +134,7 @@ export function wait(spoken, ask, sealed) {
       wordList(spoken),
       status,
       h("p", {}, "Somebody who knows your voice calls you and compares them with what their page shows. If nobody calls, call them."),
-      h("p", { class: "hint" }, "Keep this page open, or open your link again later."),
+      h("p", { class: "hint" }, `Keep this page open, or ${later} later.`),
       note,
     ],
   });

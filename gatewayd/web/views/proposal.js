@@ -9,8 +9,8 @@ import { find } from "../device-key.js";
 import { button, corner, every, h, rich, say, screen } from "../dom.js";
 import { readProposal } from "../proposal.js";
 import { ROSTER, signed } from "../webauthn.js";
-import { duration } from "../words.js";
-import { changeCard, date, sentence, spoken, wordList } from "./changes.js";
+import { roughly } from "../words.js";
+import { changeCard, date, isGrave, sentence, spoken, wordList } from "./changes.js";
 import { describe, end, failed } from "./end.js";
 import { watch } from "./seen.js";
 import { withSession } from "./sign-in.js";
@@ -38,7 +38,7 @@ export async function sign(id, { base, statement }, kept, signal) {
 /** @param {Read} read @returns {Piece[]} */
 function heading({ changes, base, next }) {
   const [first] = changes;
-  if (changes.length === 1 && first) return sentence(first, base, next).title;
+  if (changes.length === 1 && first) return sentence(first, base, next);
   return [`${changes.length} changes to the roster`];
 }
 
@@ -73,9 +73,11 @@ function show(given, read, kept, news) {
     const said = spoken(change, next);
     const box = h("input", { type: "checkbox", id: `heard-${i}` });
     if (said && given.statement) heard.push(box);
-    const compare = said && h("div", { class: "compare" }, h("p", {}, ...rich(said.ask)), wordList(said.words),
+    const compare = said && h("div", { class: "compare" }, h("p", {}, ...rich(said.ask)), wordList(said.words), mark(),
       given.statement ? h("label", { class: "check", for: box.id }, box, h("span", {}, ...rich(said.confirm))) : null);
-    const card = changeCard(change, base, next, ...(compare ? [compare] : []));
+    // Alone, its sentence is the heading.
+    const title = changes.length > 1 ? rich(sentence(change, base, next)) : null;
+    const card = changeCard(change, title, isGrave(change), compare);
     card.append(mark());
     return card;
   });
@@ -116,7 +118,7 @@ function show(given, read, kept, news) {
     body: [
       news === null ? null : h("p", { class: "news", role: "alert" }, news),
       given.contested ? contested() : null,
-      h("p", { class: "meta" }, `Proposed ${by} ${duration(given.age_s)} ago. `, names.length ? `Signed by ${names.join(" and ")}.` : "Nobody has signed yet."),
+      h("p", { class: "meta" }, `Proposed ${by} ${roughly(given.age_s)} ago. `, names.length ? `Signed by ${names.join(" and ")}.` : "Nobody has signed yet."),
       kindWords(given),
       h("ul", { class: "cards differences", "aria-label": "Every difference" }, ...cards),
       h("p", { class: "meta" }, `Roster version ${base.version} becomes ${next.version}, valid until ${date(next.expires_at)}. Nothing else changes.`),
@@ -136,7 +138,7 @@ function show(given, read, kept, news) {
 }
 
 const contested = () =>
-  h("div", { class: "warnings" }, h("div", { class: "grave" }, h("strong", {}, "A second browser opened the invite"),
+  h("ul", { class: "warnings" }, h("li", { class: "grave" }, h("strong", {}, "A second browser opened the invite"),
     "Somebody may have enrolled in the invited person’s place. Sign only if the words match, heard by voice from the person you know."));
 
 /** @param {Proposal} given */
@@ -163,7 +165,7 @@ function follow(given, signal, status) {
   const until = performance.now() + 1000 * given.left_s;
   const tick = () => {
     const left = Math.max(0, Math.ceil((until - performance.now()) / 1000));
-    status.textContent = left > 3600 ? "" : `${duration(left)} left`;
+    status.textContent = left > 3600 ? "" : `${roughly(left)} left`;
   };
   const poll = async () => {
     try {

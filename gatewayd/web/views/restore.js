@@ -75,7 +75,7 @@ function settle({ restore: _, ...kept }) {
 /** @param {KeptKey} kept */
 function waiting(kept) {
   const { id, words } = /** @type {NonNullable<KeptKey["restore"]>} */ (kept.restore);
-  return wait(words, () => api.restoreStatus(id), async () => {
+  return wait("sign in here again", words, () => api.restoreStatus(id), async () => {
     await settle(kept);
     end("good", "The key is restored", "You approve here as before.");
   });
