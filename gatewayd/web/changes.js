@@ -138,13 +138,9 @@ function compare(section, old, now) {
   }
   for (const [subject, fields] of now) {
     const was = before.get(subject);
-    let differ = Object.entries(fields)
+    const differ = Object.entries(fields)
       .map(([field, to]) => ({ field, from: was?.[field] ?? null, to }))
       .filter(({ from, to }) => !was || !same(from, to));
-    // The words are made from the whole record; with another label alone they say nothing.
-    if (was && differ.every(({ field }) => field === "label" || field === "words")) {
-      differ = differ.filter(({ field }) => field === "label");
-    }
     if (!was || differ.length) changes.push({ section, kind: was ? "changed" : "added", subject, fields: differ });
   }
   /** @param {Item[]} items @param {Map<string, unknown>} others */

@@ -27,13 +27,15 @@ const LIST =
 const COUNT = 8;
 
 /** @param {Uint8Array} hash @returns {string[]} */
-export const words = (hash) => [...hash.subarray(0, COUNT)].map((byte) => LIST[byte] ?? "");
+const words = (hash) => [...hash.subarray(0, COUNT)].map((byte) => LIST[byte] ?? "");
 
 /** The digest that a possession statement names. @param {Device} device its fields in the protocol's order */
 export const deviceDigest = (device) => digest("device-record", utf8(JSON.stringify(device)));
 
-/** @param {Device} device */
-export const deviceWords = async (device) => words(await deviceDigest(device));
+const NONE = new Uint8Array();
+/** Of its keys alone, which nobody but the device chose. @param {Device} device */
+export const deviceWords = async ({ credential_key, device_key }) =>
+  words(await digest("device-keys", toBytes(credential_key), device_key === null ? NONE : toBytes(device_key)));
 
 /** @param {Host} host */
 export const hostWords = async (host) => words(await digest("host-keys", toBytes(host.host_key), toBytes(host.agent_key)));

@@ -27,6 +27,8 @@ pub enum Domain {
     RosterDevice,
     /// A device record's bytes → the digest that a possession statement names.
     DeviceRecord,
+    /// A device's two keys → the digest that its words are made from.
+    DeviceKeys,
     /// A host's two keys → the digest that its words are made from.
     HostKeys,
     /// The WebAuthn challenge of a possession statement.
@@ -63,6 +65,7 @@ impl Domain {
             Self::RosterApproval => b"twinlock/roster-approval/v1\0",
             Self::RosterDevice => b"twinlock/roster-device/v1\0",
             Self::DeviceRecord => b"twinlock/device-record/v1\0",
+            Self::DeviceKeys => b"twinlock/device-keys/v1\0",
             Self::HostKeys => b"twinlock/host-keys/v1\0",
             Self::Possession => b"twinlock/possession/v1\0",
             Self::PossessionDevice => b"twinlock/possession-device/v1\0",

@@ -586,7 +586,7 @@ fn possession_vectors_give_their_bytes_challenge_and_words() {
             what: "a new phone proves possession of its keys; a host's words".into(),
             person: erin.person.clone(),
             device_digest: erin.device.record_digest(),
-            words: words(&erin.device.record_digest()).join(" "),
+            words: words(&erin.device.keys_digest()).join(" "),
             challenge: POSSESSION_DOMAINS.challenge(&statement),
             device_message: Bytes(POSSESSION_DOMAINS.device_message(&statement)),
             signed: erin.sign(&head, POSSESSION_DOMAINS, &statement),
@@ -600,7 +600,7 @@ fn possession_vectors_give_their_bytes_challenge_and_words() {
         }
     });
     assert_eq!(case.device.record_digest(), case.device_digest);
-    assert_eq!(words(&case.device_digest).join(" "), case.words);
+    assert_eq!(words(&case.device.keys_digest()).join(" "), case.words);
     assert_eq!(words(&case.host.keys_digest()).join(" "), case.host_words);
     assert_eq!(case.host.keys_digest(), case.host_digest);
     assert_eq!(POSSESSION_DOMAINS.challenge(&case.statement.0), case.challenge);

@@ -1,11 +1,11 @@
 // A new device shows that it holds its keys, by a second gesture, and then waits until two people
 // have compared its words and signed. Its words stand here in large letters: they are read aloud.
 
-/** @import {Device, EnrolStart, EnrolStatus, KeptKey, PersonInfo, Possess} from "../types.ts" */
+/** @import {EnrolStart, EnrolStatus, KeptKey, PersonInfo, Possess} from "../types.ts" */
 /** @import {Made} from "../webauthn.js" */
 import { api } from "../api.js";
 import { Malformed, possessionStatement, toBytes, toText } from "../codec.js";
-import { deviceDigest, words } from "../fingerprint.js";
+import { deviceDigest, deviceWords } from "../fingerprint.js";
 import { button, every, h, say, screen, shown } from "../dom.js";
 import { readDevice } from "../roster.js";
 import { POSSESSION, signed } from "../webauthn.js";
@@ -13,21 +13,20 @@ import { wordList } from "./changes.js";
 import { describe, end, failed } from "./end.js";
 
 /**
- * The record that a roster would hold, if it is this browser's: its own keys, its own person, and
- * nothing in it that the gateway could have chosen freely.
+ * The words of the record that a roster would hold, if that is this browser's: its own keys, its own
+ * person, what the authenticator said of itself.
  * @param {Possess} given
  * @param {PersonInfo} person
  * @param {KeptKey} kept
  * @param {Made | null} made null: the passkey is an old one, whose record two people know already
- * @returns {Promise<{device: Device, hash: Uint8Array}>}
+ * @returns {Promise<string[]>}
  */
-export async function readRecord({ record, possession }, person, kept, made) {
+export async function wordsOf({ record, possession }, person, kept, made) {
   const device = readDevice(toBytes(record));
-  const hash = await deviceDigest(device);
   /** @param {unknown} told @param {unknown} seen null: the browser does not say */
   const same = (told, seen) => seen === null || told === seen;
   const belongs =
-    toText(hash) === possession.device &&
+    toText(await deviceDigest(device)) === possession.device &&
     possession.person === person.id &&
     possession.credential_id === device.credential_id &&
     possession.device_id === device.id &&
@@ -38,23 +37,22 @@ export async function readRecord({ record, possession }, person, kept, made) {
     made === null ||
     (same(device.credential_key, made.credential_key) &&
       same(device.backup_eligible, made.backup_eligible) &&
-      same(device.aaguid, made.aaguid) &&
-      /^.*-\d{1,3}$/.test(device.id));
+      same(device.aaguid, made.aaguid));
   if (!belongs || !honest) throw new Malformed("record");
-  return { device, hash };
+  return deviceWords(device);
 }
 
 /**
  * The second gesture.
  * @param {object} what
  * @param {PersonInfo} what.person
- * @param {Uint8Array} what.hash of the record
+ * @param {string[]} what.words
  * @param {KeptKey} what.kept
  * @param {Possess["possession"]} what.possession
  * @param {(signed: import("../types.ts").SignedStatement) => Promise<unknown>} what.send
  * @param {() => unknown} what.then
  */
-export function gesture({ person, hash, kept, possession, send, then }) {
+export function gesture({ person, words, kept, possession, send, then }) {
   const note = h("p", { class: "note", role: "alert" });
   const signal = screen({
     name: "possess",
@@ -62,7 +60,7 @@ export function gesture({ person, hash, kept, possession, send, then }) {
     body: [
       h("p", { class: "lead" }, "Your passkey is made. A second gesture shows that this device holds both keys."),
       h("p", {}, "These words stand for it; somebody will ask you to read them aloud:"),
-      wordList(words(hash)),
+      wordList(words),
       note,
     ],
     actions: [
@@ -91,11 +89,11 @@ export function gesture({ person, hash, kept, possession, send, then }) {
  * @param {Made} made
  */
 export async function confirm(invite, { enrol, person }, kept, given, made) {
-  const { hash } = await readRecord(given, person, kept, made);
+  const words = await wordsOf(given, person, kept, made);
   gesture({
-    person, hash, kept, possession: given.possession,
+    person, words, kept, possession: given.possession,
     send: (statement) => api.enrolPossession(enrol, statement),
-    then: () => enrolled(invite, hash),
+    then: () => enrolled(invite, words),
   });
 }
 
@@ -108,13 +106,12 @@ export async function resumed(invite, status) {
   if (status.state === "possess" || !status.record) {
     return end("calm", "Begun, but not finished", "This link was used and then left. Ask for a new one.");
   }
-  const hash = await deviceDigest(readDevice(toBytes(status.record)));
-  return enrolled(invite, hash);
+  return enrolled(invite, await deviceWords(readDevice(toBytes(status.record))));
 }
 
-/** @param {string} invite @param {Uint8Array} hash */
-const enrolled = (invite, hash) =>
-  wait("open your link again", words(hash), () => api.enrolStatus(invite), () =>
+/** @param {string} invite @param {string[]} words */
+const enrolled = (invite, words) =>
+  wait("open your link again", words, () => api.enrolStatus(invite), () =>
     end("good", "This device is enrolled", "Two people signed. From now on, scan the code that a terminal shows."));
 
 /**

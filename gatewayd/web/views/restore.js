@@ -5,11 +5,10 @@
 import { api } from "../api.js";
 import { digest, toBytes } from "../codec.js";
 import { generate, keep, sign } from "../device-key.js";
-import { words } from "../fingerprint.js";
 import { button, h, screen } from "../dom.js";
 import { assertion } from "../webauthn.js";
 import { describe, end, failed } from "./end.js";
-import { gesture, readRecord, wait } from "./possess.js";
+import { gesture, wait, wordsOf } from "./possess.js";
 
 /** What is asked of the person first. */
 export function restore() {
@@ -53,11 +52,11 @@ async function begin(signal) {
   const device_proof = await sign(made, "claim", challenge);
   const { restore, person, ...rest } = await api.restoreStart({ sign_in, ...given, device_key: made.public_key, device_proof });
   const key = { credential_id: given.credential_id, rp_id, ...made };
-  const { hash } = await readRecord(rest, person, key, null);
+  const words = await wordsOf(rest, person, key, null);
   /** @type {KeptKey} */
-  const kept = { ...key, restore: { id: restore, person, words: words(hash) } };
+  const kept = { ...key, restore: { id: restore, person, words } };
   gesture({
-    person, hash, kept, possession: rest.possession,
+    person, words, kept, possession: rest.possession,
     send: async (statement) => {
       // Kept before it is announced, and marked: the roster does not have it yet.
       await keep(kept);

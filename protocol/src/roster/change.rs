@@ -216,15 +216,8 @@ fn compare(section: Section, old: &[Item], new: &[Item], changes: &mut Vec<Chang
         }
         match was {
             None => list_change(ChangeKind::Added, subject, differ),
-            Some(_) => {
-                // The words are made from the whole record; with another label alone they say nothing.
-                if differ.iter().all(|one| one.field == "label" || one.field == "words") {
-                    differ.retain(|one| one.field == "label");
-                }
-                if !differ.is_empty() {
-                    list_change(ChangeKind::Changed, subject, differ);
-                }
-            }
+            Some(_) if differ.is_empty() => {}
+            Some(_) => list_change(ChangeKind::Changed, subject, differ),
         }
     }
     let stay = |items: &[Item], others: &[Item]| -> Vec<String> {
@@ -273,7 +266,7 @@ fn devices(roster: &Roster) -> Vec<Item> {
             ("label", text(&device.label)),
             ("client_class", text(client_class)),
             ("assurance", text(level(device.assurance()))),
-            ("words", text(words(&device.record_digest()).join(" "))),
+            ("words", text(words(&device.keys_digest()).join(" "))),
             ("credential_id", text(device.credential_id.0.to_text())),
             ("credential_key", text(device.credential_key.to_text())),
             ("backup_eligible", flag(device.backup_eligible)),

@@ -72,10 +72,19 @@ pub struct Device {
 
 impl Device {
     /// The digest of this record, byte for byte as it stands in a roster: what its owner signs to
-    /// prove possession, and what the words on the phone are made from.
+    /// prove possession.
     #[must_use]
     pub fn record_digest(&self) -> Digest {
         Digest::of(Domain::DeviceRecord, &encode(self))
+    }
+
+    /// The digest of its keys: what the words on the phone are made from. Only the phone chose them: a
+    /// gateway that could choose anything else in here, an id say, would try ids until the words of
+    /// this device and of its own were alike, with the square root of the work.
+    #[must_use]
+    pub fn keys_digest(&self) -> Digest {
+        let device_key = self.device_key.as_ref().map_or(&[][..], |key| &key.0);
+        Digest::of_parts(Domain::DeviceKeys, &[&self.credential_key.0, device_key])
     }
 
     /// The assurance level (design §4.6).
