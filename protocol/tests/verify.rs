@@ -785,7 +785,7 @@ fn evidence_of_another_shape_is_refused() {
     let count = |n: usize| Evidence::from_bytes(&evidence(scene.request.id(), vec![scene.yes("bob"); n]).to_bytes());
     assert!(count(16).is_ok() && count(17).is_err(), "the limit is told before any is verified");
     let roster = judge(|e, s| e.rosters.push(s.fixture.seal().0));
-    assert_eq!(roster, Err(DenyReason::RosterMismatch), "rosters above version 1 do not exist");
+    assert_eq!(roster, Err(DenyReason::RosterChain), "a roster that does not follow");
 }
 
 /// Catalogue: A18 (control: two_persons_are_granted)

@@ -14,9 +14,10 @@ use twinlock_protocol::ids::HostId;
 pub struct Config {
     /// This host, as enrolled.
     pub host: HostId,
-    /// The gateway's agent port, `name:port`.
+    /// The gateway's agent port, `name:port`. Those that the roster lists are tried after it.
     pub gateway: String,
-    /// SHA-256 of the gateway's SubjectPublicKeyInfo (DER), base64url: the only key that is talked to.
+    /// SHA-256 of the gateway's SubjectPublicKeyInfo (DER), base64url: the only key that is talked to,
+    /// besides those that the roster lists.
     pub gateway_key: Fixed32,
     /// The agent's private key, PKCS #8 (DER).
     #[serde(default = "default_key")]
@@ -27,6 +28,9 @@ pub struct Config {
     /// Where the reaper listens.
     #[serde(default = "default_reaper_socket")]
     pub reaper_socket: PathBuf,
+    /// Where the module keeps the roster; read, never written.
+    #[serde(default = "default_roster_dir")]
+    pub roster_dir: PathBuf,
     /// How much one user may ask.
     #[serde(default)]
     pub limits: Limits,
@@ -95,6 +99,17 @@ fn default_reaper_socket() -> PathBuf {
     "/run/twinlock/reaper.sock".into()
 }
 
+fn default_roster_dir() -> PathBuf {
+    "/var/lib/twinlock/roster".into()
+}
+
+/// The name or address of `name:port`, without the port.
+#[must_use]
+pub fn name_of(gateway: &str) -> &str {
+    let name = gateway.rsplit_once(':').map_or(gateway, |(name, _)| name);
+    name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name)
+}
+
 impl Config {
     /// Reads the file.
     ///
@@ -108,19 +123,17 @@ impl Config {
         Ok(config)
     }
 
-    /// The gateway's name or address, without the port.
-    #[must_use]
-    pub fn gateway_name(&self) -> &str {
-        let name = self.gateway.rsplit_once(':').map_or(self.gateway.as_str(), |(name, _)| name);
-        name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name)
-    }
-
     fn check(&self) -> Result<(), ConfigError> {
         let port = self.gateway.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        if port.is_none_or(|port| port == 0) || self.gateway_name().is_empty() {
+        if port.is_none_or(|port| port == 0) || name_of(&self.gateway).is_empty() {
             return Err(ConfigError::Invalid { key: "gateway", rule: "must be name:port" });
         }
-        for (key, path) in [("key", &self.key), ("socket", &self.socket), ("reaper_socket", &self.reaper_socket)] {
+        for (key, path) in [
+            ("key", &self.key),
+            ("socket", &self.socket),
+            ("reaper_socket", &self.reaper_socket),
+            ("roster_dir", &self.roster_dir),
+        ] {
             if !path.is_absolute() {
                 return Err(ConfigError::Invalid { key, rule: "must be an absolute path" });
             }
@@ -150,7 +163,8 @@ mod tests {
     fn a_short_file_takes_the_installed_paths_and_limits() {
         let config = parse(&with("")).unwrap();
         assert_eq!(config.socket, Path::new("/run/twinlock/agent.sock"));
-        assert_eq!(config.gateway_name(), "gw.example.org");
+        assert_eq!(name_of(&config.gateway), "gw.example.org");
+        assert_eq!(config.roster_dir, Path::new("/var/lib/twinlock/roster"));
         assert_eq!(config.limits, Limits::default());
         assert_eq!(parse(&with("[limits]\npending = 9")).unwrap().limits.pending.get(), 9);
     }
@@ -168,6 +182,7 @@ mod tests {
             assert_eq!(parse(&with("").replace("gw.example.org:8443", gateway)), None, "{gateway}");
         }
         assert_eq!(parse(&with("").replace(KEY, "AAAA")), None);
-        assert_eq!(parse(&with("").replace("gw.example.org:8443", "[::1]:8443")).unwrap().gateway_name(), "::1");
+        let bracketed = parse(&with("").replace("gw.example.org:8443", "[::1]:8443")).unwrap();
+        assert_eq!(name_of(&bracketed.gateway), "::1");
     }
 }

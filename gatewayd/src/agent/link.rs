@@ -1,7 +1,8 @@
 //! The link to the gateway: one TLS connection, opened again and again with growing, random pauses.
 //! It carries frames; what they mean is the relay's and the watcher's.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -10,12 +11,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use twinlock_protocol::bytes::Fixed;
 use twinlock_protocol::limits;
 use twinlock_protocol::wire::WIRE_VERSION;
 use twinlock_protocol::wire::agent::{AgentMessage, GatewayMessage, Hello, PING_S, Ping, SILENCE_S, Welcome};
 
-use super::config::Config;
+use super::chain::Chain;
+use super::config::{Config, name_of};
 use super::frames::{self, FrameError};
+use super::tls::peer_key;
 
 /// Connecting, TLS and hellos together.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -54,6 +58,9 @@ pub enum LinkError {
     /// The gateway speaks another protocol or version.
     #[error("the gateway speaks another protocol")]
     Wire,
+    /// Neither the configuration nor the newest roster lists its key.
+    #[error("the gateway's key is neither the configured one nor the roster's")]
+    Stranger,
     /// The gateway closed.
     #[error("the gateway closed the link")]
     Closed,
@@ -65,27 +72,90 @@ pub enum LinkError {
     Stuck,
 }
 
-/// Keeps the link, for ever.
-pub async fn keep(config: Arc<Config>, tls: TlsConnector, events: mpsc::Sender<LinkEvent>) {
+/// A gateway that may be talked to, or one that may only hand over rosters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Known,
+    Stranger,
+}
+
+/// Who is known: the configuration's key, and those of the newest roster.
+#[derive(Clone)]
+struct Known {
+    config: Arc<Config>,
+    chain: Arc<Mutex<Chain>>,
+}
+
+impl Known {
+    fn chain(&self) -> MutexGuard<'_, Chain> {
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn standing(&self, key: &Fixed<32>) -> Standing {
+        if self.config.gateway_key == *key || self.chain().lists_gateway(key) {
+            Standing::Known
+        } else {
+            Standing::Stranger
+        }
+    }
+
+    /// The configuration's gateway, then the roster's.
+    fn addresses(&self) -> Vec<String> {
+        let mut addresses = vec![self.config.gateway.clone()];
+        addresses.extend(self.chain().addresses());
+        let mut seen = BTreeSet::new();
+        addresses.retain(|address| seen.insert(address.clone()));
+        addresses
+    }
+}
+
+/// Keeps the link, for ever: to the first gateway of all that are known, in turn.
+pub async fn keep(config: Arc<Config>, tls: TlsConnector, chain: Arc<Mutex<Chain>>, events: mpsc::Sender<LinkEvent>) {
+    let known = Known { config, chain };
     let mut pause = PAUSE;
     loop {
-        match tokio::time::timeout(CONNECT, connect(&config, &tls)).await.unwrap_or(Err(LinkError::Timeout)) {
-            Ok(stream) => {
-                tracing::info!(gateway = %config.gateway, "the link to the gateway stands");
-                pause = PAUSE;
-                let error = carry(stream, &events).await;
-                tracing::warn!(gateway = %config.gateway, error = &error as &dyn std::error::Error, "the link is lost");
-                if events.send(LinkEvent::Down).await.is_err() {
-                    return;
+        for gateway in known.addresses() {
+            let opened = tokio::time::timeout(CONNECT, open(&gateway, &known, &tls));
+            match opened.await.unwrap_or(Err(LinkError::Timeout)) {
+                Ok((stream, key)) => {
+                    tracing::info!(gateway, "the link to the gateway stands");
+                    pause = PAUSE;
+                    let error = carry(stream, key, &known, &events).await;
+                    tracing::warn!(gateway, error = &error as &dyn std::error::Error, "the link is lost");
+                    if events.send(LinkEvent::Down).await.is_err() {
+                        return;
+                    }
+                    // From the first again, after a pause.
+                    break;
                 }
-            }
-            Err(error) => {
-                tracing::warn!(gateway = %config.gateway, error = &error as &dyn std::error::Error, "no link");
+                Err(error) => tracing::warn!(gateway, error = &error as &dyn std::error::Error, "no link"),
             }
         }
         tokio::time::sleep(jitter(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+
+/// A link to a gateway that is known; to a stranger only after it handed over the roster that lists
+/// it, on a connection of its own.
+async fn open(gateway: &str, known: &Known, tls: &TlsConnector) -> Result<(Stream, Fixed<32>), LinkError> {
+    let (mut stream, key) = connect(gateway, known, tls).await?;
+    if known.standing(&key) == Standing::Known {
+        return Ok((stream, key));
+    }
+    tracing::warn!(gateway, "this gateway's key is new; it is asked for the roster that lists it");
+    while known.standing(&key) == Standing::Stranger {
+        match frames::read(&mut stream, limits::FRAME_BYTES).await? {
+            Some(GatewayMessage::Rosters(rosters)) => known.chain().take(&rosters),
+            Some(GatewayMessage::Ping(_)) => {}
+            Some(_) | None => return Err(LinkError::Stranger),
+        }
+    }
+    drop(stream);
+    let (stream, now) = connect(gateway, known, tls).await?;
+    if known.standing(&now) == Standing::Known { Ok((stream, now)) } else { Err(LinkError::Stranger) }
 }
 
 /// Between half the pause and all of it, so that a thousand hosts do not come back in step.
@@ -96,38 +166,50 @@ fn jitter(pause: Duration) -> Duration {
     pause / 2 + pause.mul_f64(f64::from(part) / 510.0)
 }
 
-async fn connect(config: &Config, tls: &TlsConnector) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
-    let stream = TcpStream::connect(&config.gateway).await?;
+/// TLS and the hellos; and the key that the gateway proved.
+async fn connect(gateway: &str, known: &Known, tls: &TlsConnector) -> Result<(Stream, Fixed<32>), LinkError> {
+    let stream = TcpStream::connect(gateway).await?;
     stream.set_nodelay(true)?;
-    let name = ServerName::try_from(config.gateway_name().to_owned())?;
+    let name = ServerName::try_from(name_of(gateway).to_owned())?;
     let mut stream = tls.connect(name, stream).await?;
     if stream.get_ref().1.alpn_protocol() != Some(twinlock_protocol::wire::agent::ALPN) {
         return Err(LinkError::Wire);
     }
+    let key = peer_key(stream.get_ref().1).ok_or(LinkError::Wire)?;
+    let roster = {
+        let mut chain = known.chain();
+        chain.look_again();
+        chain.pinned()
+    };
     let software = concat!("twinlock-gatewayd ", env!("CARGO_PKG_VERSION")).to_owned();
-    let hello = AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: config.host.clone(), roster: 0, software });
+    let hello = AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: known.config.host.clone(), roster, software });
     frames::write(&mut stream, &hello).await?;
     match frames::read(&mut stream, limits::SMALL_FRAME_BYTES).await? {
-        Some(GatewayMessage::Welcome(Welcome { wire: WIRE_VERSION, .. })) => Ok(stream),
+        Some(GatewayMessage::Welcome(Welcome { wire: WIRE_VERSION, .. })) => Ok((stream, key)),
         Some(_) => Err(LinkError::Wire),
         None => Err(LinkError::Closed),
     }
 }
 
 /// Carries frames both ways until something fails.
-async fn carry(stream: impl AsyncRead + AsyncWrite, events: &mpsc::Sender<LinkEvent>) -> LinkError {
+async fn carry(stream: Stream, key: Fixed<32>, known: &Known, events: &mpsc::Sender<LinkEvent>) -> LinkError {
     let (reader, writer) = tokio::io::split(stream);
     let (sender, queue) = mpsc::channel(QUEUE);
     if events.send(LinkEvent::Up(sender)).await.is_err() {
         return LinkError::Closed;
     }
     tokio::select! {
-        error = read_all(reader, events) => error,
+        error = read_all(reader, key, known, events) => error,
         error = write_all(writer, queue) => error,
     }
 }
 
-async fn read_all(mut reader: impl AsyncRead + Unpin, events: &mpsc::Sender<LinkEvent>) -> LinkError {
+async fn read_all(
+    mut reader: impl AsyncRead + Unpin,
+    key: Fixed<32>,
+    known: &Known,
+    events: &mpsc::Sender<LinkEvent>,
+) -> LinkError {
     loop {
         let next = frames::read(&mut reader, limits::FRAME_BYTES);
         let message = match tokio::time::timeout(Duration::from_secs(SILENCE_S), next).await {
@@ -137,7 +219,14 @@ async fn read_all(mut reader: impl AsyncRead + Unpin, events: &mpsc::Sender<Link
             Ok(Ok(Some(message))) => message,
         };
         match message {
-            GatewayMessage::Ping(_) | GatewayMessage::Rosters(_) => {}
+            GatewayMessage::Ping(_) => {}
+            GatewayMessage::Rosters(rosters) => {
+                known.chain().take(&rosters);
+                // The newest roster may list it no more.
+                if known.standing(&key) == Standing::Stranger {
+                    return LinkError::Stranger;
+                }
+            }
             GatewayMessage::Welcome(_) => return LinkError::Wire,
             GatewayMessage::Module(_) | GatewayMessage::EndGrant(_) | GatewayMessage::Noted(_) => {
                 if events.send(LinkEvent::Message(message)).await.is_err() {

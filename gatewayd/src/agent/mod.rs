@@ -1,7 +1,9 @@
 //! The agent: per host, relays between the PAM modules, the reaper and the gateway. It is trusted
 //! for nothing but delivery: it holds no key that signs a request, verifies nothing, and what it
-//! loses or invents can only refuse. It never needs root.
+//! loses or invents can only refuse. It never needs root. Newer rosters pass through it too, and
+//! verify themselves (`chain`).
 
+mod chain;
 pub mod config;
 mod frames;
 mod limits;
@@ -13,14 +15,16 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
+use twinlock_protocol::wire::WIRE_VERSION;
 use twinlock_protocol::wire::agent::{AgentMessage, GatewayMessage};
-use twinlock_protocol::wire::module::{ModuleEvent, ModuleMessage, Rosters};
+use twinlock_protocol::wire::module::{AskRosters, ModuleEvent, ModuleMessage};
 
+use self::chain::Chain;
 use self::config::{Config, ConfigError};
 use self::limits::RequestsPerUid;
 use self::link::LinkEvent;
@@ -69,11 +73,12 @@ pub fn run(config: &Path) -> Result<(), AgentError> {
 }
 
 async fn serve(config: Config) -> Result<(), AgentError> {
-    let tls = TlsConnector::from(tls::client(&config.host, &config.key, config.gateway_key)?);
+    let tls = TlsConnector::from(tls::client(&config.host, &config.key)?);
     let socket = |source| AgentError::Socket { path: config.socket.clone(), source };
     // 0600: root connects whoever owns it; nobody else may speak anyhow.
     let listener = Passed::from_environment()?.listener(&config.socket, 0o600).map_err(socket)?;
     let config = Arc::new(config);
+    let chain = Arc::new(Mutex::new(Chain::load(config.roster_dir.clone())));
     let (link_events, from_link) = mpsc::channel(QUEUE);
     let (conn_events, from_modules) = mpsc::channel(QUEUE);
     let (words, for_reaper) = mpsc::channel(QUEUE);
@@ -85,11 +90,12 @@ async fn serve(config: Config) -> Result<(), AgentError> {
         link: None,
         link_now,
         words,
+        chain: chain.clone(),
     };
     let connections = config.limits.connections.get() as usize;
     tracing::info!(host = %config.host, socket = %config.socket.display(), "the agent is ready");
     tokio::select! {
-        () = link::keep(config.clone(), tls, link_events) => {}
+        () = link::keep(config.clone(), tls, chain, link_events) => {}
         () = modules::accept(listener, connections, conn_events) => {}
         () = watch::keep(config.reaper_socket.clone(), link_seen, for_reaper) => {}
         () = agent.run(from_link, from_modules) => {}
@@ -106,6 +112,7 @@ struct Agent {
     link: Option<mpsc::Sender<AgentMessage>>,
     link_now: tokio::sync::watch::Sender<LinkNow>,
     words: mpsc::Sender<ForReaper>,
+    chain: Arc<Mutex<Chain>>,
 }
 
 impl Agent {
@@ -162,9 +169,9 @@ impl Agent {
                 self.modules.insert(conn, sender);
                 None
             }
-            ConnEvent::Said(conn, ModuleMessage::Rosters(_)) => {
-                let rosters = ModuleEvent::Rosters(Rosters { envelopes: Vec::new() });
-                self.perform(Effect::ToModule(conn, rosters));
+            ConnEvent::Said(conn, ModuleMessage::Rosters(AskRosters { wire: WIRE_VERSION, above })) => {
+                let rosters = self.chain.lock().unwrap_or_else(PoisonError::into_inner).above(above);
+                self.perform(Effect::ToModule(conn, ModuleEvent::Rosters(rosters)));
                 None
             }
             ConnEvent::Said(conn, message) => {

@@ -1,6 +1,6 @@
-//! TLS 1.3 to the gateway, without any CA: the gateway is the one key that the configuration pins,
-//! the agent shows a self-signed certificate over its own key, which the roster names. No
-//! resumption: every connection proves both keys.
+//! TLS 1.3 to the gateway, without any CA: the gateway proves a key, and the link decides what may
+//! be said to whoever holds it ([`peer_key`]); the agent shows a self-signed certificate over its
+//! own key, which the roster names. No resumption: every connection proves both keys.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub enum TlsError {
 ///
 /// # Errors
 /// [`TlsError`].
-pub fn client(host: &HostId, key: &Path, gateway_key: Fixed<32>) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client(host: &HostId, key: &Path) -> Result<Arc<ClientConfig>, TlsError> {
     let der = std::fs::read(key).map_err(|source| TlsError::Key { path: key.into(), source })?;
     let der = Zeroizing::new(der);
     let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(
@@ -51,7 +51,7 @@ pub fn client(host: &HostId, key: &Path, gateway_key: Fixed<32>) -> Result<Arc<C
     let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinnedKey { key: Digest(gateway_key), provider }))
+        .with_custom_certificate_verifier(Arc::new(AnyKey { provider }))
         .with_client_auth_cert(vec![certificate], PrivatePkcs8KeyDer::from(der.to_vec()).into())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
@@ -72,15 +72,26 @@ fn certificate(host: &HostId, pair: &rcgen::KeyPair) -> Result<CertificateDer<'s
     Ok(params.self_signed(pair)?.der().clone())
 }
 
-/// Accepts exactly one key, whatever the certificate around it says; the handshake's signature,
-/// which proves that the peer holds it, is checked in full.
+/// The key that the peer has proved: SHA-256 of its SubjectPublicKeyInfo, DER.
+#[must_use]
+pub fn peer_key(connection: &rustls::ClientConnection) -> Option<Fixed<32>> {
+    key_of(connection.peer_certificates()?.first()?)
+}
+
+fn key_of(certificate: &CertificateDer<'_>) -> Option<Fixed<32>> {
+    let (rest, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    rest.is_empty().then(|| Digest::plain(certificate.public_key().raw).0)
+}
+
+/// Accepts any key, whatever the certificate around it says; the handshake's signature, which proves
+/// that the peer holds it, is checked in full. Whose key it is, is asked afterwards: a gateway that
+/// nobody knows yet may hand over the roster that lists it.
 #[derive(Debug)]
-struct PinnedKey {
-    key: Digest,
+struct AnyKey {
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for PinnedKey {
+impl ServerCertVerifier for AnyKey {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -89,16 +100,8 @@ impl ServerCertVerifier for PinnedKey {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let (rest, certificate) =
-            x509_parser::parse_x509_certificate(end_entity).map_err(|_| CertificateError::BadEncoding)?;
-        if !rest.is_empty() {
-            return Err(CertificateError::BadEncoding.into());
-        }
-        if Digest::plain(certificate.public_key().raw) == self.key {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
-        }
+        key_of(end_entity).ok_or(CertificateError::BadEncoding)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -12,14 +12,16 @@ use std::time::{Duration, Instant};
 use rcgen::PublicKeyData as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
-use twinlock_protocol::bytes::Fixed;
+use twinlock_protocol::bytes::{Bytes, Fixed};
 use twinlock_protocol::ids::RequestId;
 use twinlock_protocol::request::ElevationRequest;
+use twinlock_protocol::roster::{GatewayEntry, RosterEnvelope};
+use twinlock_protocol::slots::Slot;
 use twinlock_protocol::softphone::{Fixture, random};
 use twinlock_protocol::wire::agent::{
-    ALPN, AgentMessage, EndGrant, EndOrder, ForGateway, ForModule, GatewayMessage, Noted, Ping, Welcome,
+    ALPN, AgentMessage, EndGrant, EndOrder, ForGateway, ForModule, GatewayMessage, Hello, Noted, Ping, Rosters, Welcome,
 };
-use twinlock_protocol::wire::module::{Accepted, ModuleEvent, ModuleMessage, Refused, Resume, Submit};
+use twinlock_protocol::wire::module::{Accepted, AskRosters, ModuleEvent, ModuleMessage, Refused, Resume, Submit};
 use twinlock_protocol::{DenyReason, Digest, UnixTime};
 
 use crate::bench::{AGENT, Bench, as_uid, root, set_mode, within};
@@ -105,22 +107,28 @@ impl Gateway {
 
     /// The next link, greeted.
     fn accept(&self) -> GatewayLink {
+        self.accept_hello().0
+    }
+
+    /// The next link, greeted, and what it said first.
+    fn accept_hello(&self) -> (GatewayLink, Hello) {
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
         let connection = rustls::ServerConnection::new(self.config.clone()).unwrap();
         let mut link = GatewayLink { tls: rustls::StreamOwned::new(connection, stream) };
-        match link.hear() {
-            Some(AgentMessage::Hello(hello)) => assert_eq!((hello.wire, hello.host.as_str()), (1, "web01")),
+        let hello = match link.hear() {
+            Some(AgentMessage::Hello(hello)) => hello,
             other => panic!("no hello: {other:?}"),
-        }
+        };
+        assert_eq!((hello.wire, hello.host.as_str()), (1, "web01"));
         let certificates = link.tls.conn.peer_certificates().unwrap();
         let (_, certificate) = x509_parser::parse_x509_certificate(&certificates[0]).unwrap();
         let key = &certificate.public_key().subject_public_key.data;
         assert_eq!(key.as_ref(), Fixture::public_of(&self.agent_key).as_ref(), "the agent's own key");
         assert_eq!(link.tls.conn.handshake_kind(), Some(rustls::HandshakeKind::Full), "never resumed");
         link.say(&GatewayMessage::Welcome(Welcome { wire: 1, software: "test".into() }));
-        link
+        (link, hello)
     }
 }
 
@@ -392,21 +400,91 @@ fn a_module_finds_its_request_again_after_the_agent_was_killed() {
 }
 
 #[test]
-fn a_gateway_with_another_key_hears_nothing() {
+fn a_gateway_with_another_key_hears_of_no_request() {
     if !root() {
         return;
     }
     let mut agent = Agent::new();
     let gateway = Gateway::new(&agent.fixture.agent_key_pkcs8);
     agent.start(gateway.address(), &Digest::plain(b"another key"), None, "");
-    let (stream, _) = gateway.listener.accept().unwrap();
-    let mut tls = rustls::StreamOwned::new(rustls::ServerConnection::new(gateway.config.clone()).unwrap(), stream);
-    let mut byte = [0];
-    assert!(std::io::Read::read_exact(&mut tls, &mut byte).is_err(), "the agent turns away");
-    let (module, ..) = agent.ask(1001);
+    let mut link = gateway.accept();
+    let (module, id, _) = agent.ask(1001);
     assert!(!link_event(&module));
+    // It may say what it likes; only rosters are listened to, and this one does not follow.
+    let envelope = agent.fixture.seal().0;
+    link.say(&GatewayMessage::Rosters(Rosters { envelopes: vec![Bytes(envelope.to_bytes())] }));
+    link.tell(id, accepted(id));
+    assert_eq!(link.hear(), None, "the agent turns away");
     let refused = ModuleEvent::Refused(Refused { reason: DenyReason::GatewayUnavailable, retry_after_s: None });
     assert_eq!(hear(&module), Some(refused), "a clear word instead of a wait for ever");
+}
+
+/// Pins a roster where this agent reads it.
+fn pin(agent: &Agent, envelope: &RosterEnvelope) -> String {
+    let slot = Slot { sequence: 1, version: envelope.version, pin: envelope.digest, payload: envelope.to_bytes() };
+    let slots = agent.dir.path().join("roster");
+    std::fs::create_dir_all(&slots).unwrap();
+    std::fs::write(slots.join("slot0"), slot.encode().unwrap()).unwrap();
+    format!("roster_dir = \"{}\"\n", slots.display())
+}
+
+/// What a module hears when it asks for rosters.
+fn rosters(agent: &Agent, above: u64) -> Vec<Bytes> {
+    let module = wire::connect(&agent.socket());
+    wire::send(&module, &ModuleMessage::Rosters(AskRosters { wire: 1, above }));
+    match wire::receive(&module) {
+        Some(ModuleEvent::Rosters(rosters)) => rosters.envelopes,
+        other => panic!("no rosters: {other:?}"),
+    }
+}
+
+/// control: a_gateway_with_another_key_hears_of_no_request
+#[test]
+fn a_new_gateway_is_served_once_it_has_handed_over_the_roster_that_lists_it() {
+    if !root() {
+        return;
+    }
+    let mut agent = Agent::new();
+    let gateway = Gateway::new(&agent.fixture.agent_key_pkcs8);
+    let (genesis, head) = agent.fixture.seal();
+    let (two, _) = agent.fixture.step(&head, &["bob", "carol"], |roster| {
+        roster.gateways.push(GatewayEntry { address: "127.0.0.1:9".into(), key: gateway.pin });
+    });
+    let more = pin(&agent, &genesis);
+    agent.start(gateway.address(), &Digest::plain(b"the gateway that is gone"), None, &more);
+    assert_eq!(rosters(&agent, 1), []);
+    let mut link = gateway.accept();
+    link.say(&GatewayMessage::Rosters(Rosters { envelopes: vec![Bytes(two.to_bytes())] }));
+    assert_eq!(link.hear(), None, "it comes again");
+    let mut link = gateway.accept();
+    let (_module, id, submit) = agent.ask(1001);
+    assert_eq!(link.hear_module(), (id, ModuleMessage::Submit(submit)));
+    assert_eq!(rosters(&agent, 1), [Bytes(two.to_bytes())]);
+}
+
+#[test]
+fn rosters_are_pushed_kept_and_given_to_modules_and_the_host_says_what_it_pins() {
+    if !root() {
+        return;
+    }
+    let mut agent = Agent::new();
+    let gateway = Gateway::new(&agent.fixture.agent_key_pkcs8);
+    let (_, head) = agent.fixture.seal();
+    let (two, head) = agent.fixture.step(&head, &["bob", "carol"], |roster| roster.rules.max_ttl_s = 600);
+    let (three, _) = agent.fixture.step(&head, &["bob", "dave"], |roster| roster.rules.max_ttl_s = 300);
+    let more = pin(&agent, &two);
+    agent.start(gateway.address(), &gateway.pin, None, &more);
+    let (mut link, hello) = gateway.accept_hello();
+    assert_eq!(hello.roster, 2);
+    link.say(&GatewayMessage::Rosters(Rosters { envelopes: vec![Bytes(three.to_bytes())] }));
+    assert!(within(SOON, || rosters(&agent, 2) == [Bytes(three.to_bytes())]));
+    assert_eq!(rosters(&agent, 3), []);
+    // The same connection goes on to carry the request.
+    let module = wire::connect(&agent.socket());
+    wire::send(&module, &ModuleMessage::Rosters(AskRosters { wire: 1, above: 3 }));
+    let (id, submit) = agent.submission(1001);
+    wire::send(&module, &ModuleMessage::Submit(submit.clone()));
+    assert_eq!(link.hear_module(), (id, ModuleMessage::Submit(submit)));
 }
 
 /// Catalogue: S3 (control: inline)
