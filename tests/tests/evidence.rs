@@ -1,0 +1,274 @@
+//! Evidence that leaves the gateway: `twinlock audit verify` and the recipe of stock tools in
+//! docs/evidence.md, held against each other on grants with one thing changed; and on a real one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use data_encoding::BASE64URL_NOPAD;
+use serde_json::{Value, json};
+use twinlock_certs::issue::{Ca, ElevationTemplate};
+use twinlock_protocol::digest::Domain;
+use twinlock_protocol::evidence::{Evidence, GrantRecord, GrantRecordFormat};
+use twinlock_protocol::ids::{CertSerial, PersonId};
+use twinlock_protocol::roster::{RosterEnvelope, Standing, Suspension, VerifiedRoster};
+use twinlock_protocol::signature::SigningKey;
+use twinlock_protocol::softphone::{self, Fixture, Phone};
+use twinlock_protocol::statement::{Decision, SignedStatement, StartStatement};
+use twinlock_protocol::verify::VerifiedRequest;
+use twinlock_protocol::{Bytes, UnixTime};
+use twinlock_tests::world::{built_binary, workspace};
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+/// The recipe, as it stands in the document.
+fn recipe() -> String {
+    let text = fs::read_to_string(workspace().join("docs/evidence.md")).unwrap();
+    let (_, rest) = text.split_once("```bash\n#!/bin/bash\n").expect("the recipe");
+    let (script, _) = rest.split_once("\n```").expect("its end");
+    format!("#!/bin/bash\n{script}\n")
+}
+
+/// A grant after four roster versions: erin enrolled, dave suspended by bob alone, erin's dropped
+/// device key restored; then alice asked, and carol and erin approved.
+struct Grant {
+    fixture: Fixture,
+    ca: Ca,
+    rosters: Vec<RosterEnvelope>,
+    head: VerifiedRoster,
+    request: VerifiedRequest,
+    session_key: SigningKey,
+}
+
+impl Grant {
+    fn new() -> Self {
+        let (ca, _) = Ca::generate("test CA", NOW, 1).unwrap();
+        let mut fixture = Fixture::new(ca.certificate(), NOW);
+        let (first, genesis) = fixture.seal();
+        fixture.phones.push(Phone::new("erin", "erin-phone"));
+        let erin = softphone::person("erin", &["approvers"], vec![fixture.phone("erin").device.clone()]);
+        let (second, enrolled) = fixture.step(&genesis, &["bob", "carol"], |roster| roster.persons.push(erin));
+        let by = Some(PersonId::new("bob").unwrap());
+        let (third, suspended) = fixture.step(&enrolled, &["bob"], |roster| {
+            let dave = roster.persons.iter_mut().find(|person| person.id.as_str() == "dave").unwrap();
+            dave.standing = Standing::Suspended(Suspension { by });
+        });
+        fixture.phones.iter_mut().find(|phone| phone.person.as_str() == "erin").unwrap().renew_device_key();
+        let device = fixture.phone("erin").device.clone();
+        let (fourth, head) = fixture.step(&suspended, &["carol"], |roster| {
+            let erin = roster.persons.iter_mut().find(|person| person.id.as_str() == "erin").unwrap();
+            erin.devices = vec![device];
+        });
+        let (request, session_key) = fixture.verified_request(&head);
+        let rosters = vec![first, second, third, fourth];
+        Self { fixture, ca, rosters, head, request, session_key }
+    }
+
+    fn pin(&self) -> String {
+        self.rosters[0].digest.to_hex()
+    }
+
+    fn answer(&self, person: &str, decision: Decision) -> SignedStatement {
+        self.fixture.phone(person).answer(&self.head, self.request.id(), decision)
+    }
+
+    /// The evidence file over these statements, with a certificate that fits them.
+    fn file(&self, statements: &[SignedStatement]) -> Value {
+        let evidence = softphone::evidence(self.request.id(), statements.to_vec()).to_bytes();
+        let asked = self.request.request();
+        let template = ElevationTemplate {
+            session_key: asked.session_key,
+            serial: CertSerial::from_random([0xa9; 16]),
+            host: asked.host.clone(),
+            target_user: asked.target.user.clone(),
+            requesters: self.request.requesters().to_vec(),
+            not_before: NOW,
+            not_after: NOW.plus(60),
+            request: self.request.id(),
+            evidence: Evidence::digest_of(&evidence),
+            crl_url: "https://tl.example.org/crl.der".into(),
+        };
+        let mut start = softphone::start(asked, self.request.id(), &self.session_key, 1);
+        let mut said = StartStatement::from_bytes(&start.statement.0).unwrap();
+        (said.serial, said.started_at) = (template.serial, NOW.plus(5));
+        start.statement = Bytes(said.to_bytes());
+        start.signature = self.session_key.sign(&Domain::Start.message(&start.statement.0)).unwrap();
+        let record = GrantRecord {
+            format: GrantRecordFormat::GrantRecord,
+            version: 1,
+            grant: self.request.id().grant(),
+            request: self.request.signed().clone(),
+            evidence: Bytes(evidence),
+            certificate: Bytes(self.ca.elevation(&template).unwrap()),
+            start,
+            end: None,
+        };
+        json!({
+            "format": "twinlock-evidence-file",
+            "version": 1,
+            "grant": record.grant,
+            "rosters": self.rosters,
+            "request": record.request,
+            "statements": statements,
+            "record": record,
+            "ended": null,
+        })
+    }
+
+    fn honest(&self) -> Value {
+        self.file(&[self.answer("carol", Decision::Approve), self.answer("erin", Decision::Approve)])
+    }
+}
+
+/// Runs both checks on files, each in a directory of its own.
+struct Bench {
+    dir: tempfile::TempDir,
+    recipe: PathBuf,
+    tool: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("check.sh");
+        fs::write(&path, recipe()).unwrap();
+        Self { recipe: path, tool: built_binary("twinlock"), dir }
+    }
+
+    fn put(&self, file: &Value) -> PathBuf {
+        let path = self.dir.path().join("grant.json");
+        fs::write(&path, serde_json::to_vec(file).unwrap()).unwrap();
+        path
+    }
+
+    fn recipe(&self, file: &Path, pin: &str) -> Output {
+        Command::new("bash").arg(&self.recipe).arg(file).arg(pin).env_clear().env("PATH", PATH).output().unwrap()
+    }
+
+    fn tool(&self, file: &Path, pin: &str) -> Output {
+        let mut command = Command::new(&self.tool);
+        command.args(["audit", "verify"]).arg(file).args(["--pin", pin, "--json"]).env_clear().output().unwrap()
+    }
+}
+
+const PATH: &str = "/usr/bin:/bin";
+
+fn said(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Changes one bit of base64url text.
+fn flip(value: &mut Value, byte: usize) {
+    let mut bytes = BASE64URL_NOPAD.decode(value.as_str().unwrap().as_bytes()).unwrap();
+    bytes[byte] ^= 1;
+    *value = BASE64URL_NOPAD.encode(&bytes).into();
+}
+
+/// Edits the JSON that is inside a base64url text.
+fn inside(value: &mut Value, edit: impl FnOnce(&mut Value)) {
+    let bytes = BASE64URL_NOPAD.decode(value.as_str().unwrap().as_bytes()).unwrap();
+    let mut content = serde_json::from_slice(&bytes).unwrap();
+    edit(&mut content);
+    *value = BASE64URL_NOPAD.encode(&serde_json::to_vec(&content).unwrap()).into();
+}
+
+/// Catalogue: L7 (control: inline)
+#[test]
+fn stock_tools_and_our_own_prove_the_same_grant_and_refuse_the_same_forgeries() {
+    let (bench, grant) = (Bench::new(), Grant::new());
+    let good = grant.honest();
+    let path = bench.put(&good);
+    let recipe = bench.recipe(&path, &grant.pin());
+    let told = said(&recipe.stdout);
+    assert!(recipe.status.success(), "{told}{}", said(&recipe.stderr));
+    for part in ["roster version 4", "bob carol dave", "approved by carol", "approved by erin", "started at 2027"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let tool = bench.tool(&path, &grant.pin());
+    assert!(tool.status.success(), "{}", said(&tool.stderr));
+    let findings: Value = serde_json::from_slice(&tool.stdout).unwrap();
+    assert_eq!((&findings["verified"], &findings["roster_version"]), (&true.into(), &4.into()));
+
+    let other = Grant::new();
+    let foreign = other.honest();
+    let one = grant.answer("carol", Decision::Approve);
+    let suspended = grant.file(&[grant.answer("carol", Decision::Approve), grant.answer("dave", Decision::Approve)]);
+    let denied = grant.file(&[grant.answer("carol", Decision::Approve), grant.answer("erin", Decision::Deny)]);
+    let alone = grant.file(std::slice::from_ref(&one));
+    let twice = grant.file(&[one.clone(), grant.answer("carol", Decision::Approve)]);
+    let changed = |edit: &dyn Fn(&mut Value)| {
+        let mut file = good.clone();
+        edit(&mut file);
+        file
+    };
+    let evidence = |edit: &dyn Fn(&mut Value)| changed(&|file| inside(&mut file["record"]["evidence"], edit));
+    let swap = |field: &str| changed(&|file| file["record"][field] = foreign["record"][field].clone());
+    let cases: Vec<(&str, Value, &str)> = vec![
+        ("a roster's byte", changed(&|f| flip(&mut f["rosters"][0]["bytes"], 400)), "roster"),
+        ("another roster's first version", changed(&|f| f["rosters"][0] = foreign["rosters"][0].clone()), "roster"),
+        ("a version left out", changed(&|f| drop(f["rosters"].as_array_mut().unwrap().remove(1))), "roster"),
+        (
+            "a roster's signature",
+            changed(&|f| flip(&mut f["rosters"][1]["signatures"][0]["device_signature"], 9)),
+            "roster",
+        ),
+        (
+            "one signature where two are needed",
+            changed(&|f| drop(f["rosters"][1]["signatures"].as_array_mut().unwrap().pop())),
+            "roster",
+        ),
+        ("nobody's suspension", changed(&|f| f["rosters"][2]["signatures"] = json!([])), "roster"),
+        ("the newest version left out", changed(&|f| drop(f["rosters"].as_array_mut().unwrap().pop())), "roster"),
+        ("the request's byte", changed(&|f| flip(&mut f["request"]["request"], 300)), "request"),
+        ("the host's signature", changed(&|f| flip(&mut f["request"]["host_signature"], 3)), "request"),
+        ("the session's signature", changed(&|f| flip(&mut f["request"]["session_signature"], 3)), "request"),
+        ("another grant", changed(&|f| f["grant"] = foreign["grant"].clone()), "request"),
+        (
+            "the command",
+            changed(&|f| inside(&mut f["request"]["request"], |r| r["argv"][3] = "sshd".into())),
+            "request",
+        ),
+        (
+            "an approval's statement",
+            evidence(&|e| inside(&mut e["statements"][0]["statement"], |s| s["ttl_s"] = 3600.into())),
+            "approvals",
+        ),
+        (
+            "a passkey's signature",
+            evidence(&|e| flip(&mut e["statements"][0]["assertion"]["signature"], 20)),
+            "approvals",
+        ),
+        (
+            "the user's gesture",
+            evidence(&|e| flip(&mut e["statements"][1]["assertion"]["authenticator_data"], 32)),
+            "approvals",
+        ),
+        ("a device key's signature", evidence(&|e| flip(&mut e["statements"][1]["device_signature"], 5)), "approvals"),
+        ("one approval", alone, "approvals"),
+        ("one person twice", twice, "approvals"),
+        ("a denial", denied, "approvals"),
+        ("a suspended person's approval", suspended, "answers"),
+        ("the certificate's byte", changed(&|f| flip(&mut f["record"]["certificate"], 120)), "certificate"),
+        ("another certificate", swap("certificate"), "certificate"),
+        ("the start's byte", changed(&|f| flip(&mut f["record"]["start"]["signature"], 40)), "start"),
+        ("another start", swap("start"), "start"),
+    ];
+    for (name, file, check) in cases {
+        let path = bench.put(&file);
+        let recipe = bench.recipe(&path, &grant.pin());
+        assert!(!recipe.status.success(), "{name}: the recipe took it: {}", said(&recipe.stdout));
+        let tool = bench.tool(&path, &grant.pin());
+        let told = said(&tool.stderr);
+        assert_eq!(tool.status.code(), Some(1), "{name}: {told}");
+        let told_as_json: Value = serde_json::from_slice(&tool.stdout).unwrap();
+        assert_eq!(
+            (&told_as_json["verified"], &told_as_json["check"]),
+            (&false.into(), &check.into()),
+            "{name}: {told}"
+        );
+        assert!(told.contains(&format!("the check \"{check}\" failed")), "{name}: {told}");
+    }
+    let path = bench.put(&good);
+    assert!(!bench.recipe(&path, &other.pin()).status.success());
+    assert!(!bench.tool(&path, &other.pin()).status.success());
+}
