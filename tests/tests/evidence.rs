@@ -29,8 +29,8 @@ fn recipe() -> String {
     format!("#!/bin/bash\n{script}\n")
 }
 
-/// A grant after four roster versions: erin enrolled, dave suspended by bob alone, erin's dropped
-/// device key restored; then alice asked, and carol and erin approved.
+/// A grant in the time of four roster versions: erin enrolled, dave suspended by bob alone, erin's
+/// dropped device key restored. Alice asked under one of them; carol and erin approved under the last.
 struct Grant {
     fixture: Fixture,
     ca: Ca,
@@ -41,27 +41,36 @@ struct Grant {
 }
 
 impl Grant {
-    fn new() -> Self {
+    fn new(asked_under: u64) -> Self {
         let (ca, _) = Ca::generate("test CA", NOW, 1).unwrap();
         let mut fixture = Fixture::new(ca.certificate(), NOW);
+        let mut asked = None;
+        let mut ask = |fixture: &Fixture, head: &VerifiedRoster| {
+            if head.version == asked_under {
+                asked = Some(fixture.verified_request(head));
+            }
+        };
         let (first, genesis) = fixture.seal();
+        ask(&fixture, &genesis);
         fixture.phones.push(Phone::new("erin", "erin-phone"));
         let erin = softphone::person("erin", &["approvers"], vec![fixture.phone("erin").device.clone()]);
         let (second, enrolled) = fixture.step(&genesis, &["bob", "carol"], |roster| roster.persons.push(erin));
+        ask(&fixture, &enrolled);
         let by = Some(PersonId::new("bob").unwrap());
         let (third, suspended) = fixture.step(&enrolled, &["bob"], |roster| {
             let dave = roster.persons.iter_mut().find(|person| person.id.as_str() == "dave").unwrap();
             dave.standing = Standing::Suspended(Suspension { by });
         });
+        ask(&fixture, &suspended);
         fixture.phones.iter_mut().find(|phone| phone.person.as_str() == "erin").unwrap().renew_device_key();
         let device = fixture.phone("erin").device.clone();
         let (fourth, head) = fixture.step(&suspended, &["carol"], |roster| {
             let erin = roster.persons.iter_mut().find(|person| person.id.as_str() == "erin").unwrap();
             erin.devices = vec![device];
         });
-        let (request, session_key) = fixture.verified_request(&head);
-        let rosters = vec![first, second, third, fourth];
-        Self { fixture, ca, rosters, head, request, session_key }
+        ask(&fixture, &head);
+        let (request, session_key) = asked.unwrap();
+        Self { fixture, ca, rosters: vec![first, second, third, fourth], head, request, session_key }
     }
 
     fn pin(&self) -> String {
@@ -74,7 +83,10 @@ impl Grant {
 
     /// The evidence file over these statements, with a certificate that fits them.
     fn file(&self, statements: &[SignedStatement]) -> Value {
-        let evidence = softphone::evidence(self.request.id(), statements.to_vec()).to_bytes();
+        let mut evidence = softphone::evidence(self.request.id(), statements.to_vec());
+        let asked_under = usize::try_from(self.request.decided_by().version).unwrap();
+        evidence.rosters = self.rosters[asked_under..].to_vec();
+        let evidence = evidence.to_bytes();
         let asked = self.request.request();
         let template = ElevationTemplate {
             session_key: asked.session_key,
@@ -175,7 +187,7 @@ fn inside(value: &mut Value, edit: impl FnOnce(&mut Value)) {
 /// Catalogue: L7 (control: inline)
 #[test]
 fn stock_tools_and_our_own_prove_the_same_grant_and_refuse_the_same_forgeries() {
-    let (bench, grant) = (Bench::new(), Grant::new());
+    let (bench, grant) = (Bench::new(), Grant::new(4));
     let good = grant.honest();
     let path = bench.put(&good);
     let recipe = bench.recipe(&path, &grant.pin());
@@ -189,7 +201,7 @@ fn stock_tools_and_our_own_prove_the_same_grant_and_refuse_the_same_forgeries() 
     let findings: Value = serde_json::from_slice(&tool.stdout).unwrap();
     assert_eq!((&findings["verified"], &findings["roster_version"]), (&true.into(), &4.into()));
 
-    let other = Grant::new();
+    let other = Grant::new(4);
     let foreign = other.honest();
     let one = grant.answer("carol", Decision::Approve);
     let suspended = grant.file(&[grant.answer("carol", Decision::Approve), grant.answer("dave", Decision::Approve)]);
@@ -271,4 +283,33 @@ fn stock_tools_and_our_own_prove_the_same_grant_and_refuse_the_same_forgeries() 
     let path = bench.put(&good);
     assert!(!bench.recipe(&path, &other.pin()).status.success());
     assert!(!bench.tool(&path, &other.pin()).status.success());
+}
+
+/// Catalogue: A12 (control: inline)
+#[test]
+fn a_grant_under_a_newer_roster_than_its_requests_is_proved_with_that_roster() {
+    let (bench, grant) = (Bench::new(), Grant::new(2));
+    let good = grant.honest();
+    let path = bench.put(&good);
+    let recipe = bench.recipe(&path, &grant.pin());
+    assert!(recipe.status.success(), "{}{}", said(&recipe.stdout), said(&recipe.stderr));
+    let tool = bench.tool(&path, &grant.pin());
+    assert!(tool.status.success(), "{}", said(&tool.stderr));
+    let findings: Value = serde_json::from_slice(&tool.stdout).unwrap();
+    assert_eq!((&findings["roster_version"], &findings["session"]["roster_version"]), (&2.into(), &4.into()));
+
+    let carol = grant.answer("carol", Decision::Approve);
+    // Dave was an approver when alice asked, and is suspended where it was decided.
+    let dave = grant.file(&[carol.clone(), grant.answer("dave", Decision::Approve)]);
+    let mut shortened = good.clone();
+    inside(&mut shortened["record"]["evidence"], |evidence| {
+        drop(evidence["rosters"].as_array_mut().unwrap().pop());
+    });
+    let mut hidden = good.clone();
+    drop(hidden["rosters"].as_array_mut().unwrap().pop());
+    for (name, file) in [("suspended meanwhile", dave), ("a roster left out", shortened), ("one hidden", hidden)] {
+        let path = bench.put(&file);
+        assert!(!bench.recipe(&path, &grant.pin()).status.success(), "{name}: the recipe took it");
+        assert!(!bench.tool(&path, &grant.pin()).status.success(), "{name}: audit verify took it");
+    }
 }

@@ -104,6 +104,11 @@ impl Chain {
         &self.head
     }
 
+    /// Versions from this one on, lowest first.
+    pub fn from(&self, version: u64) -> impl Iterator<Item = &VerifiedRoster> {
+        self.links.iter().map(|link| &link.roster).filter(move |roster| roster.version >= version)
+    }
+
     /// The version that a request names.
     #[must_use]
     pub fn named(&self, name: &RosterRef) -> Option<&VerifiedRoster> {

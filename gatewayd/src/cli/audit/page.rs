@@ -58,9 +58,9 @@ fn device_of<'a>(roster: &'a Roster, person: &PersonId, device: &DeviceId) -> Op
     roster.person(person)?.devices.iter().find(|one| one.id == *device)
 }
 
-fn device_name(roster: &Roster, answer: &Answer) -> String {
+fn device_name(answer: &Answer<'_>) -> String {
     let signer = &answer.signer;
-    let found = device_of(roster, signer.person(), signer.device());
+    let found = device_of(answer.roster.roster(), signer.person(), signer.device());
     found.map_or_else(|| signer.device().to_string(), |device| visible(&device.label))
 }
 
@@ -74,7 +74,7 @@ fn assurance_words(level: Assurance) -> &'static str {
     }
 }
 
-fn way(answer: &Answer) -> &'static str {
+fn way(answer: &Answer<'_>) -> &'static str {
     match answer.signer.channel() {
         Channel::Ticket(_) => "by the terminal's QR",
         Channel::Inbox(_) => "by inbox and code",
@@ -98,7 +98,7 @@ pub fn story(findings: &Findings<'_>) -> Vec<String> {
         format!("asked      {}", time::moment(asked.created_at)),
     ];
     lines.extend(asked.reason.as_ref().map(|reason| format!("why        {}", visible(reason))));
-    lines.extend(findings.answers.iter().map(|answer| answer_line(roster, answer)));
+    lines.extend(findings.answers.iter().map(answer_line));
     match &findings.session {
         None => lines.push("session    none that the host reported".to_owned()),
         Some(session) => {
@@ -121,14 +121,14 @@ fn host_name(findings: &Findings<'_>) -> String {
     findings.roster.roster().host(id).map_or_else(|| id.to_string(), |host| visible(&host.name))
 }
 
-fn answer_line(roster: &Roster, answer: &Answer) -> String {
-    let signer = &answer.signer;
+fn answer_line(answer: &Answer<'_>) -> String {
+    let (roster, signer) = (answer.roster.roster(), &answer.signer);
     let what = if answer.approved.is_some() { "approved  " } else { "denied    " };
     let why = answer.reason.as_ref().map(|reason| format!(": {}", visible(reason))).unwrap_or_default();
     format!(
         "{what} {} with {} ({}, assurance {:?}) {}{why}",
         name_of(roster, signer.person()),
-        device_name(roster, answer),
+        device_name(answer),
         signer.device(),
         signer.assurance(),
         way(answer),
@@ -179,9 +179,9 @@ pub fn proved(chain: &Chain, findings: &Findings<'_>) -> Vec<Said> {
             visible(&asked.target.user),
         ),
     ));
-    proved.extend(findings.answers.iter().map(|answer| said("answers", answer_words(roster, answer))));
+    proved.extend(findings.answers.iter().map(|answer| said("answers", answer_words(answer))));
     if let Some(session) = &findings.session {
-        let pair = names_of(roster, &session.approvers);
+        let pair = names_of(session.roster.roster(), &session.approvers);
         proved.push(said(
             "approvals",
             format!(
@@ -242,12 +242,12 @@ fn roster_words(link: &Link, former: Option<&Roster>) -> String {
     }
 }
 
-fn answer_words(roster: &Roster, answer: &Answer) -> String {
+fn answer_words(answer: &Answer<'_>) -> String {
     let signer = &answer.signer;
-    let who = name_of(roster, signer.person());
+    let who = name_of(answer.roster.roster(), signer.person());
     let with = format!(
         "with {} (assurance {:?}: {}), {}",
-        device_name(roster, answer),
+        device_name(answer),
         signer.assurance(),
         assurance_words(signer.assurance()),
         way(answer)
@@ -353,12 +353,11 @@ const SLACK_S: u64 = 10;
 
 /// The findings as JSON.
 pub fn as_json(chain: &Chain, findings: &Findings<'_>) -> Value {
-    let roster = findings.roster.roster();
     let asked = findings.request.request();
-    let answer = |answer: &Answer| {
+    let answer = |answer: &Answer<'_>| {
         json!({
             "person": answer.signer.person(),
-            "name": name_of(roster, answer.signer.person()),
+            "name": name_of(answer.roster.roster(), answer.signer.person()),
             "device": answer.signer.device(),
             "assurance": answer.signer.assurance(),
             "approved": answer.approved.is_some(),
@@ -373,6 +372,7 @@ pub fn as_json(chain: &Chain, findings: &Findings<'_>) -> Value {
             "serial": session.certificate.serial(),
             "not_after": session.certificate.not_after(),
             "ttl_s": session.ttl_s,
+            "roster_version": session.roster.version,
             "approvers": session.approvers,
         })
     });

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use twinlock_protocol::evidence::GrantRecord;
+use twinlock_protocol::evidence::{Evidence, GrantRecord};
 use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::roster::RosterEnvelope;
 use twinlock_protocol::{Digest, limits};
@@ -94,7 +94,7 @@ fn doubted(doubt: Doubt) -> Failure {
     Failure::from(doubt).hint("tell your security team: gateway or database show what they should not")
 }
 
-/// Version 1, which the gateway was sealed with.
+/// Version 1, which the gateway was sealed with. Later ones come with the evidence.
 fn rosters(state_dir: &Path) -> Result<Vec<RosterEnvelope>, Failure> {
     let envelope = files::read(&state_dir.join(ROSTER_FILE), limits::ROSTER_ENVELOPE_BYTES as u64)?;
     Ok(vec![RosterEnvelope::from_bytes(&envelope)?])
@@ -108,8 +108,17 @@ fn file_of(grant: GrantId, rosters: Vec<RosterEnvelope>, handed: GrantFile) -> R
     }
     let record =
         record.map(|bytes| GrantRecord::from_bytes(&bytes.0)).transpose().map_err(|_| doubted(Doubt::Record))?;
+    let newer = record.as_ref().and_then(|record| Evidence::from_bytes(&record.evidence.0).ok());
+    let rosters = with_newer(rosters, newer.map(|evidence| evidence.rosters).unwrap_or_default());
     let format = EvidenceFileFormat::EvidenceFile;
     Ok(EvidenceFile { format, version: VERSION, grant, rosters, request, statements, record, ended })
+}
+
+/// The versions that evidence brought along, behind those that were there.
+fn with_newer(mut rosters: Vec<RosterEnvelope>, newer: Vec<RosterEnvelope>) -> Vec<RosterEnvelope> {
+    let head = rosters.last().map_or(0, |envelope| envelope.version);
+    rosters.extend(newer.into_iter().filter(|envelope| envelope.version > head));
+    rosters
 }
 
 /// Never over a file that is there: evidence replaces nothing by mistake.

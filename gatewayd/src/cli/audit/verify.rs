@@ -5,7 +5,7 @@
 use twinlock_certs::check;
 use twinlock_protocol::evidence::{EndNote, Evidence, GrantRecord, SignedRequest};
 use twinlock_protocol::ids::PersonId;
-use twinlock_protocol::request::ElevationRequest;
+use twinlock_protocol::request::{ElevationRequest, RosterRef};
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::statement::{SignedStatement, StartStatement};
 use twinlock_protocol::verify::{
@@ -29,7 +29,9 @@ pub struct Claims<'a> {
 }
 
 /// One person's answer.
-pub struct Answer {
+pub struct Answer<'c> {
+    /// The roster under which it verifies: the request's, or a later one.
+    pub roster: &'c VerifiedRoster,
     /// Who.
     pub signer: Signer,
     /// The longest life that this person allowed, in seconds; none for a denial.
@@ -39,7 +41,9 @@ pub struct Answer {
 }
 
 /// A session that started, with everything that allowed it.
-pub struct Session {
+pub struct Session<'c> {
+    /// The roster under which it was granted: the request's, or a later one.
+    pub roster: &'c VerifiedRoster,
     /// What the session key signed.
     pub start: StartStatement,
     /// The certificate.
@@ -59,9 +63,9 @@ pub struct Findings<'c> {
     /// The request.
     pub request: VerifiedRequest,
     /// Every answer; each verified.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<Answer<'c>>,
     /// The session, if the host recorded one; verified.
-    pub session: Option<Session>,
+    pub session: Option<Session<'c>>,
     /// How it ended. Signed by nobody: the reaper's word through agent and gateway.
     pub ended: Option<EndNote>,
 }
@@ -72,8 +76,8 @@ pub enum Doubt {
     /// The rosters.
     #[error("the rosters do not lead from the pin")]
     Roster(#[source] ChainDoubt),
-    /// The request names a roster that is not among them.
-    #[error("the request names roster version {0}, which is not among the rosters")]
+    /// Request or evidence name a roster that is not among them.
+    #[error("roster version {0} is named, and not among the rosters")]
     RosterMissing(u64),
     /// The request.
     #[error("the request does not verify")]
@@ -149,49 +153,69 @@ pub fn verify<'c>(chain: &'c Chain, claims: &Claims<'_>) -> Result<Findings<'c>,
         .map_err(|_| Doubt::Request(DenyReason::RequestMalformed))?;
     let roster = chain.named(&asked.roster).ok_or(Doubt::RosterMissing(asked.roster.version))?;
     let request = verify_request(roster, claims.request, asked.created_at).map_err(Doubt::Request)?;
-    let answers = claims.statements.iter().map(|signed| answer(roster, &request, signed));
+    let answers = claims.statements.iter().map(|signed| answer(chain, &request, signed));
     let answers = answers.collect::<Result<Vec<_>, _>>().map_err(Doubt::Answer)?;
     let session = match claims.record {
         None => None,
-        Some(record) => Some(session(roster, &request, claims, record)?),
+        Some(record) => Some(session(chain, roster, &request, claims, record)?),
     };
     Ok(Findings { roster, request, answers, session, ended: claims.ended.cloned() })
 }
 
-fn answer(roster: &VerifiedRoster, request: &VerifiedRequest, signed: &SignedStatement) -> Result<Answer, DenyReason> {
-    Ok(match verify_statement(roster, request, signed)? {
-        VerifiedAnswer::Approval(approval) => {
-            Answer { signer: approval.signer().clone(), approved: Some(approval.ttl_s()), reason: None }
+/// An answer counts under the head of its moment, which it does not name: the first version from the
+/// request's on under which it verifies.
+fn answer<'c>(chain: &'c Chain, request: &VerifiedRequest, signed: &SignedStatement) -> Result<Answer<'c>, DenyReason> {
+    let mut first = None;
+    for roster in chain.from(request.decided_by().version) {
+        match answer_under(roster, request, signed) {
+            Ok(answer) => return Ok(answer),
+            Err(reason) => first = first.or(Some(reason)),
         }
-        VerifiedAnswer::Denial(denial) => {
-            Answer { signer: denial.signer().clone(), approved: None, reason: denial.reason().map(str::to_owned) }
-        }
-    })
+    }
+    Err(first.unwrap_or(DenyReason::RosterMismatch))
 }
 
-fn session(
-    roster: &VerifiedRoster,
+fn answer_under<'c>(
+    roster: &'c VerifiedRoster,
+    request: &VerifiedRequest,
+    signed: &SignedStatement,
+) -> Result<Answer<'c>, DenyReason> {
+    let request = if request.is_under(roster) { request.clone() } else { request.under(roster)? };
+    let (signer, approved, reason) = match verify_statement(roster, &request, signed)? {
+        VerifiedAnswer::Approval(approval) => (approval.signer().clone(), Some(approval.ttl_s()), None),
+        VerifiedAnswer::Denial(denial) => (denial.signer().clone(), None, denial.reason().map(str::to_owned)),
+    };
+    Ok(Answer { roster, signer, approved, reason })
+}
+
+fn session<'c>(
+    chain: &'c Chain,
+    own: &VerifiedRoster,
     request: &VerifiedRequest,
     claims: &Claims<'_>,
     record: &GrantRecord,
-) -> Result<Session, Doubt> {
+) -> Result<Session<'c>, Doubt> {
     if record.grant != request.id().grant() || record.request != *claims.request {
         return Err(Doubt::Record);
     }
     let asked = request.request();
     let start = verify_start(asked, request.id(), &record.start).map_err(Doubt::Start)?;
-    let approval = verify_evidence(roster, request, &record.evidence.0, asked.created_at).map_err(Doubt::Evidence)?;
+    let approval = verify_evidence(own, request, &record.evidence.0, asked.created_at).map_err(Doubt::Evidence)?;
     let evidence = Evidence::from_bytes(&record.evidence.0).map_err(|_| Doubt::Record)?;
     // A denial that came too late to stop the grant is the gateway's to show beside the record.
     if !evidence.statements.iter().all(|statement| claims.statements.contains(statement)) {
         return Err(Doubt::Differs);
     }
-    let requesters: Vec<PersonId> = request.requesters().to_vec();
+    // What the evidence brings along must be what the file shows.
+    let head = approval.head().unwrap_or(own);
+    let name = RosterRef { version: head.version, digest: head.digest() };
+    let roster = chain.named(&name).ok_or(Doubt::RosterMissing(name.version))?;
+    let requesters = approval.request_under_head().unwrap_or(request).requesters();
     let expected = check::Expected {
         session_key: &asked.session_key,
         host: &asked.host,
         target_user: &asked.target.user,
-        requesters: &requesters,
+        requesters,
         request: request.id(),
         evidence: Evidence::digest_of(&record.evidence.0),
         ttl_s: approval.ttl_s(),
@@ -209,7 +233,7 @@ fn session(
         return Err(Doubt::Start(DenyReason::CertificateOther));
     }
     let approvers = approval.signers().each_ref().map(|signer| signer.person().clone());
-    Ok(Session { start, certificate, ca: ca.to_string(), ttl_s: approval.ttl_s(), approvers })
+    Ok(Session { roster, start, certificate, ca: ca.to_string(), ttl_s: approval.ttl_s(), approvers })
 }
 
 #[cfg(test)]
