@@ -12,26 +12,50 @@ use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::GracefulConnection;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::limits::network_of;
 
-/// From the TCP connection to the end of the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// From the first to the last byte of a request's header, and between requests.
-const HEADER: Duration = Duration::from_secs(20);
-/// From a request's header to its answer.
-const ANSWER: Duration = Duration::from_secs(30);
-/// For open requests, when the gateway stops.
+/// For open requests, when a connection ends in order or the gateway stops.
 const STOP: Duration = Duration::from_secs(3);
 /// A request's header fields, in bytes, all together.
 const HEADER_BYTES: u32 = 32 * 1024;
+
+/// How long a peer may take. Every wait has its end, in HTTP/1.1 and HTTP/2 alike: a peer that says
+/// nothing, or half of something, must not keep its place (N4).
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From the TCP connection to the end of the TLS handshake.
+    pub handshake: Duration,
+    /// From there to the first request, and from the first to the last byte of a header.
+    pub header: Duration,
+    /// From a request's header to its answer.
+    pub answer: Duration,
+    /// Without an open request, since the last answer.
+    pub idle: Duration,
+    /// A connection's whole life.
+    pub age: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            header: Duration::from_secs(20),
+            answer: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            age: Duration::from_secs(300),
+        }
+    }
+}
 
 /// Where a connection comes from.
 #[derive(Clone, Copy, Debug)]
@@ -117,37 +141,41 @@ pub async fn serve_tls(
     tls: TlsSource,
     router: Router,
     connections: Arc<Connections>,
+    bounds: Bounds,
     stop: CancellationToken,
 ) {
-    let graceful = GracefulShutdown::new();
+    let tasks = TaskTracker::new();
     while let Some((tcp, address)) = accept(&listener, &stop).await {
         let Some(place) = connections.admit(address.ip()) else { continue };
-        let (acceptor, router, watcher) = (tls.acceptor(), router.clone(), graceful.watcher());
-        tokio::spawn(async move {
+        let (acceptor, router, stop) = (tls.acceptor(), router.clone(), stop.clone());
+        tasks.spawn(async move {
             let _place = place;
             // A failed handshake tells nothing that is worth a line in a log.
-            let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await else { return };
-            let connection = connection(stream, router, PeerAddress(address.ip()));
-            let _ended = watcher.watch(connection).await;
+            let Ok(Ok(stream)) = tokio::time::timeout(bounds.handshake, acceptor.accept(tcp)).await else { return };
+            let version = match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Version::Http2,
+                Some(_) | None => Version::Http1,
+            };
+            attend(stream, version, router, PeerAddress(address.ip()), bounds, stop).await;
         });
     }
     drop(listener);
-    let _in_time = tokio::time::timeout(STOP, graceful.shutdown()).await;
+    finish(tasks).await;
 }
 
 /// Serves `router` in clear until `stop`: for loopback.
 pub async fn serve_clear(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let graceful = GracefulShutdown::new();
+    let tasks = TaskTracker::new();
     while let Some((tcp, address)) = accept(&listener, &stop).await {
-        let connection = graceful.watch(connection(tcp, router.clone(), PeerAddress(address.ip())));
-        tokio::spawn(connection);
+        let peer = PeerAddress(address.ip());
+        tasks.spawn(attend(tcp, Version::Http1, router.clone(), peer, Bounds::default(), stop.clone()));
     }
-    let _in_time = tokio::time::timeout(STOP, graceful.shutdown()).await;
+    finish(tasks).await;
 }
 
 /// Serves `router` on a unix socket to peers of uid 0 until `stop`; others are hung up on.
 pub async fn serve_root(listener: UnixListener, router: Router, stop: CancellationToken) {
-    let graceful = GracefulShutdown::new();
+    let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -159,10 +187,15 @@ pub async fn serve_root(listener: UnixListener, router: Router, stop: Cancellati
             tracing::warn!(uid = peer.uid(), "a peer other than root on the admin socket");
             continue;
         }
-        let connection = graceful.watch(connection(stream, router.clone(), PeerUid(peer.uid())));
-        tokio::spawn(connection);
+        let peer = PeerUid(peer.uid());
+        tasks.spawn(attend(stream, Version::Http1, router.clone(), peer, Bounds::default(), stop.clone()));
     }
-    let _in_time = tokio::time::timeout(STOP, graceful.shutdown()).await;
+    finish(tasks).await;
+}
+
+async fn finish(tasks: TaskTracker) {
+    tasks.close();
+    let _in_time = tokio::time::timeout(STOP, tasks.wait()).await;
 }
 
 /// The next connection; none when it is time to stop.
@@ -184,38 +217,127 @@ pub(super) async fn accept(listener: &TcpListener, stop: &CancellationToken) -> 
     }
 }
 
-fn connection<S, P>(
-    stream: S,
-    router: Router,
-    peer: P,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + Send
+/// What a connection speaks; settled before its first byte, so that no wait is without a clock.
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// How a connection is used.
+struct Usage(Mutex<Used>);
+
+struct Used {
+    open: usize,
+    answered: bool,
+    since: Instant,
+}
+
+/// An open request; dropping it ends it, however it ended.
+struct Open(Arc<Usage>);
+
+impl Usage {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Used { open: 0, answered: false, since: Instant::now() })))
+    }
+
+    fn begin(self: &Arc<Self>) -> Open {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).open += 1;
+        Open(Arc::clone(self))
+    }
+
+    /// Done when nothing has been asked for too long.
+    async fn unused(&self, bounds: Bounds) {
+        loop {
+            let (open, end) = {
+                let used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                (used.open > 0, used.since + if used.answered { bounds.idle } else { bounds.header })
+            };
+            let now = Instant::now();
+            match (open, end > now) {
+                // Looked at again; the answer has a bound of its own.
+                (true, _) => tokio::time::sleep(bounds.idle.min(bounds.header)).await,
+                (false, true) => tokio::time::sleep_until(end).await,
+                (false, false) => return,
+            }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut used = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (used.open, used.answered, used.since) = (used.open.saturating_sub(1), true, Instant::now());
+    }
+}
+
+/// Serves one connection to its end: by itself, or in order when it is unused, old, or the gateway
+/// stops; what then does not end in time is dropped.
+async fn attend<S, P>(stream: S, version: Version, router: Router, peer: P, bounds: Bounds, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     P: Clone + Send + Sync + 'static,
 {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let usage = Usage::new();
+    let mut connection = std::pin::pin!(connection(stream, version, router, peer, bounds, Arc::clone(&usage)));
+    tokio::select! {
+        _ended = connection.as_mut() => return,
+        () = usage.unused(bounds) => {}
+        () = tokio::time::sleep(bounds.age) => {}
+        () = stop.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _in_time = tokio::time::timeout(STOP, connection).await;
+}
+
+fn connection<S, P>(
+    stream: S,
+    version: Version,
+    router: Router,
+    peer: P,
+    bounds: Bounds,
+    usage: Arc<Usage>,
+) -> impl GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + Send
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    P: Clone + Send + Sync + 'static,
+{
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = match version {
+        Version::Http1 => builder.http1_only(),
+        Version::Http2 => builder.http2_only(),
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER)
+        .header_read_timeout(bounds.header)
         .max_buf_size(64 * 1024)
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(32)
         .max_header_list_size(HEADER_BYTES)
         .max_pending_accept_reset_streams(32)
-        .keep_alive_interval(HEADER)
-        .keep_alive_timeout(HEADER);
+        .keep_alive_interval(bounds.header)
+        .keep_alive_timeout(bounds.header);
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-        let (router, peer) = (router.clone(), peer.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(router, peer, request.map(Body::new)).await) }
+        let (router, peer, open) = (router.clone(), peer.clone(), usage.begin());
+        async move {
+            let response = answer(router, peer, bounds.answer, request.map(Body::new)).await;
+            drop(open);
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     builder.serve_connection(TokioIo::new(stream), service).into_owned()
 }
 
-async fn answer<P: Clone + Send + Sync + 'static>(router: Router, peer: P, mut request: Request<Body>) -> Response {
+async fn answer<P: Clone + Send + Sync + 'static>(
+    router: Router,
+    peer: P,
+    within: Duration,
+    mut request: Request<Body>,
+) -> Response {
     request.extensions_mut().insert(peer);
-    match tokio::time::timeout(ANSWER, router.oneshot(request)).await {
+    match tokio::time::timeout(within, router.oneshot(request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         Err(_late) => StatusCode::REQUEST_TIMEOUT.into_response(),

@@ -18,7 +18,7 @@ use twinlock_protocol::codec::DecodeError;
 use twinlock_protocol::roster::{RosterEnvelope, RosterError, VerifiedRoster};
 use twinlock_protocol::{DenyReason, Digest, Fixed};
 
-use crate::api::http::{Connections, TlsSource, serve_clear, serve_root, serve_tls};
+use crate::api::http::{Bounds, Connections, TlsSource, serve_clear, serve_root, serve_tls};
 use crate::api::tls::{RosterAgents, TlsError, agent_config, approver_config};
 use crate::api::{admin, agents, approver, monitor};
 use crate::approval::Approvers;
@@ -215,7 +215,7 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     let connections = Connections::new(config.limits.connections_per_address, config.limits.connections);
     let site = approver::Site { approvers: Arc::clone(&approvers), origin: config.origin.as_str().into() };
     let pages = approver::router(site);
-    tasks.spawn(serve_tls(approver_listener, tls.clone(), pages, connections, stop.clone()));
+    tasks.spawn(serve_tls(approver_listener, tls.clone(), pages, connections, Bounds::default(), stop.clone()));
     // For handshakes only; several hosts may sit behind one address.
     let agent_connections = Connections::new(AGENT_HANDSHAKES, config.limits.connections);
     tasks.spawn(agents::serve(

@@ -8,4 +8,5 @@ mod restart;
 mod sessions;
 mod support;
 mod transport;
+mod waits;
 mod web;

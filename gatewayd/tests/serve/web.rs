@@ -269,7 +269,7 @@ async fn metrics_and_health_answer_on_their_own_listener() {
 
 /// Catalogue: N4 (control: inline)
 #[tokio::test(flavor = "multi_thread")]
-async fn one_address_cannot_hold_every_connection_and_a_silent_one_is_hung_up_on() {
+async fn one_address_cannot_hold_every_connection() {
     use tokio::io::AsyncReadExt;
     let site = Site::with(|_| {}, "[limits]\nconnections_per_address = 4\n");
     let gateway = Gateway::start(&site).await;

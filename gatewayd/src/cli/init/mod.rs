@@ -21,7 +21,7 @@ use twinlock_protocol::{Digest, codec, limits};
 
 use super::token::{JoinToken, key_pin};
 use super::{Failure, files, people};
-use crate::api::http::{Connections, TlsSource, serve_tls};
+use crate::api::http::{Bounds, Connections, TlsSource, serve_tls};
 use crate::api::tls::approver_config;
 use crate::clock::{Clock, SystemClock};
 use crate::enrol::ceremony::{Ceremony, INVITE_VALID_S};
@@ -207,7 +207,7 @@ impl Prepared {
         let pages = web::with_headers(web::router().merge(crate::enrol::router(Arc::clone(&room))));
         let stop = CancellationToken::new();
         let connections = Connections::new(CONNECTIONS_PER_ADDRESS, CONNECTIONS);
-        let server = tokio::spawn(serve_tls(listener, tls, pages, connections, stop.clone()));
+        let server = tokio::spawn(serve_tls(listener, tls, pages, connections, Bounds::default(), stop.clone()));
         report.listening(&origin, address);
         for invite in &invites {
             report.invite(&origin, invite);
