@@ -19,7 +19,7 @@ use twinlock_protocol::ids::{CredentialId, DeviceId, PersonId, RequestId};
 use twinlock_protocol::roster::Assurance;
 use twinlock_protocol::signature::Signature;
 use twinlock_protocol::statement::{Assertion, Channel, SignedStatement};
-use twinlock_protocol::{DenyReason, Fixed, codec};
+use twinlock_protocol::{DenyReason, Fixed, codec, escape};
 
 use super::http::PeerAddress;
 use super::problem::Problem;
@@ -27,9 +27,12 @@ use crate::approval::{
     Approvers, ClaimProof, ClaimState, ClaimView, Cookie, GaveState, SignInFinish, SignedIn, Source,
 };
 use crate::audit;
+use crate::store::CrlRow;
 
 /// A request's body, in bytes.
 pub const BODY_BYTES: usize = 64 * 1024;
+/// A part of a path that is logged, in bytes: tickets have 26 characters, claims 22.
+const WORD_BYTES: usize = 12;
 /// The session cookie's name; the prefix makes browsers insist on Secure, Path=/ and no Domain.
 pub const COOKIE: &str = "__Host-twinlock";
 
@@ -82,19 +85,25 @@ async fn guard(State(site): State<Site>, request: Request, next: Next) -> Respon
         site.approvers.engine().metrics.limited(limited.limit);
         return Problem(limited.into()).into_response();
     }
-    let host_is_ours = authority_of(&request).is_some_and(|authority| authority == site.authority());
+    let host_is_ours = authority_of(&request).is_some_and(|authority| authority.eq_ignore_ascii_case(site.authority()));
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     if !host_is_ours || (!is_read && !is_from_our_page(request.method(), request.headers(), &site.origin)) {
         let engine = site.approvers.engine();
         engine.metrics.refused(DenyReason::CrossSite);
         if engine.limits.is_worth_a_row(address) {
-            let path = request.uri().path().chars().take(100).collect::<String>();
-            let path = twinlock_protocol::escape::visible(path.as_bytes());
+            let path = without_tokens(request.uri().path());
             engine.note(vec![audit::Event::CrossSiteRefused { path, from: address.to_string() }]).await;
         }
         return Problem::from(DenyReason::CrossSite).into_response();
     }
     next.run(request).await
+}
+
+/// A path for the log. What is longer than any word of ours may be a ticket, an invite or a claim,
+/// and is left out (L3).
+fn without_tokens(path: &str) -> String {
+    let shown = |part: &str| if part.len() > WORD_BYTES { "…".to_owned() } else { escape::visible(part.as_bytes()) };
+    path.split('/').take(8).map(shown).collect::<Vec<_>>().join("/")
 }
 
 /// `:authority` (HTTP/2) or `Host`: exactly one.
@@ -229,10 +238,15 @@ fn who(site: &Site, session: &SignedIn) -> Result<(PersonJson, DeviceJson), Prob
 
 async fn sign_out(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     let Nothing {} = parse(&body)?;
-    if let Ok(session) = signed_in(&site, &headers) {
-        site.approvers.sign_out(&session).await?;
-    }
-    let mut response = Json(json!({})).into_response();
+    let outcome = match signed_in(&site, &headers) {
+        Ok(session) => site.approvers.sign_out(&session).await,
+        Err(_) => Ok(()),
+    };
+    // The cookie goes in any case; that the gateway still knows it is said.
+    let mut response = match outcome {
+        Ok(()) => Json(json!({})).into_response(),
+        Err(reason) => Problem::from(reason).into_response(),
+    };
     set_cookie(&mut response, "", 0)?;
     Ok(response)
 }
@@ -393,7 +407,16 @@ async fn release(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> R
 
 // ---- revocation ---------------------------------------------------------------------------------
 
+/// The list as the engine holds it: whoever fetches it shares it.
+struct Der(Arc<CrlRow>);
+
+impl AsRef<[u8]> for Der {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.der.0
+    }
+}
+
 async fn crl(State(site): State<Site>) -> Response {
-    let der = site.approvers.engine().crl().der.0.clone();
+    let der = Bytes::from_owner(Der(site.approvers.engine().crl()));
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/pkix-crl"))], Body::from(der)).into_response()
 }

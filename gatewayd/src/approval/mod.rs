@@ -57,7 +57,7 @@ impl Approvers {
     /// The database, or the random source.
     pub fn start(engine: Arc<Engine>) -> Result<Self, DenyReason> {
         let kept = engine.store.sign_ins(engine.clock.now()).map_err(|_| DenyReason::StoreFailed)?;
-        let sign_ins = sign_in::SignIns::with(kept);
+        let sign_ins = sign_in::SignIns::with(kept)?;
         let nonces = nonce::Nonces::new()?;
         Ok(Self { engine, sign_ins, nonces })
     }

@@ -1,9 +1,11 @@
 //! Sign-in by passkey and device key. The cookie is 256 random bits, kept as a hash, at most twelve
-//! hours old; it alone approves nothing (W7). Every failure looks the same (W8).
+//! hours old; it alone approves nothing (W7). Every failure looks the same (W8). Beginning a sign-in
+//! keeps nothing, so that no stranger can crowd another's out.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use ring::hmac;
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::ids::{CredentialId, DeviceId, PersonId};
 use twinlock_protocol::roster::{Device, Person, Standing};
@@ -22,8 +24,6 @@ pub const COOKIE_BYTES: usize = 32;
 const LIFE_S: u64 = 12 * 3600;
 /// How long a challenge is good, in seconds.
 const CHALLENGE_S: u64 = 300;
-/// Challenges at the same time; beyond it the oldest go first.
-const CHALLENGES: usize = 10_000;
 
 /// A session cookie's value.
 #[derive(Clone, PartialEq, Eq)]
@@ -77,18 +77,67 @@ pub struct SignedIn {
 }
 
 pub(super) struct SignIns {
-    challenges: Mutex<HashMap<Fixed<16>, (Digest, UnixTime)>>,
+    /// Of this process: a sign-in that was begun before a restart is begun again.
+    key: hmac::Key,
+    /// Those that went through, until they would be over anyway.
+    used: Mutex<HashMap<Fixed<16>, UnixTime>>,
     sessions: Mutex<HashMap<Digest, SignInRow>>,
 }
 
 impl SignIns {
-    pub(super) fn with(kept: Vec<SignInRow>) -> Self {
+    pub(super) fn with(kept: Vec<SignInRow>) -> Result<Self, DenyReason> {
         let sessions = kept.into_iter().map(|row| (row.cookie, row)).collect();
-        Self { challenges: Mutex::default(), sessions: Mutex::new(sessions) }
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &random::<32>()?);
+        Ok(Self { key, used: Mutex::default(), sessions: Mutex::new(sessions) })
+    }
+
+    /// A sign-in's id: its end and randomness.
+    fn begin(&self, now: UnixTime) -> Result<Fixed<16>, DenyReason> {
+        let mut id = [0; 16];
+        let random: [u8; 8] = random()?;
+        for (to, from) in id.iter_mut().zip(now.plus(CHALLENGE_S).0.to_be_bytes().iter().chain(&random)) {
+            *to = *from;
+        }
+        Ok(Fixed(id))
+    }
+
+    /// Its end, as the id says. Whoever makes one up has the nonce from nobody.
+    fn end(id: &Fixed<16>) -> UnixTime {
+        let mut end = [0; 8];
+        for (to, from) in end.iter_mut().zip(&id.0) {
+            *to = *from;
+        }
+        UnixTime(u64::from_be_bytes(end))
+    }
+
+    /// What the page makes the challenge of: a MAC over the id.
+    fn nonce(&self, id: &Fixed<16>) -> Fixed<32> {
+        let mut nonce = [0; 32];
+        for (to, from) in nonce.iter_mut().zip(hmac::sign(&self.key, &id.0).as_ref()) {
+            *to = *from;
+        }
+        Fixed(nonce)
+    }
+
+    /// The challenge of a sign-in that is not over.
+    fn challenge(&self, id: &Fixed<16>, now: UnixTime) -> Result<Digest, DenyReason> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id);
+        if used || now >= Self::end(id) {
+            return Err(DenyReason::AssertionChallenge);
+        }
+        Ok(Digest::of(Domain::SignIn, &self.nonce(id).0))
+    }
+
+    /// Uses a sign-in up: it went through.
+    fn redeem(&self, id: &Fixed<16>) -> Result<(), DenyReason> {
+        match self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, Self::end(id)) {
+            None => Ok(()),
+            Some(_) => Err(DenyReason::AssertionChallenge),
+        }
     }
 
     pub(super) fn tidy(&self, now: UnixTime) {
-        self.challenges.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, (_, until)| now < *until);
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, end| now < *end);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, row| now < row.expires_at);
     }
 }
@@ -99,20 +148,8 @@ impl Approvers {
     /// # Errors
     /// [`DenyReason::Internal`] when the random source fails.
     pub fn start_sign_in(&self) -> Result<SignInStart, DenyReason> {
-        let (sign_in, nonce) = (Fixed(random()?), Fixed(random::<32>()?));
-        let challenge = Digest::of(Domain::SignIn, &nonce.0);
-        let now = self.engine.clock.now();
-        let mut challenges = self.sign_ins.challenges.lock().unwrap_or_else(PoisonError::into_inner);
-        if challenges.len() >= CHALLENGES {
-            challenges.retain(|_, (_, until)| now < *until);
-        }
-        if challenges.len() >= CHALLENGES
-            && let Some(oldest) = challenges.iter().min_by_key(|(_, (_, until))| *until).map(|(id, _)| *id)
-        {
-            challenges.remove(&oldest);
-        }
-        challenges.insert(sign_in, (challenge, now.plus(CHALLENGE_S)));
-        Ok(SignInStart { sign_in, nonce })
+        let sign_in = self.sign_ins.begin(self.engine.clock.now())?;
+        Ok(SignInStart { sign_in, nonce: self.sign_ins.nonce(&sign_in) })
     }
 
     /// Verifies a sign-in; the cookie is new, whatever the browser held before.
@@ -153,11 +190,7 @@ impl Approvers {
     }
 
     fn verify_sign_in(&self, finish: &SignInFinish, now: UnixTime) -> Result<(&Person, &Device), DenyReason> {
-        let taken = self.sign_ins.challenges.lock().unwrap_or_else(PoisonError::into_inner).remove(&finish.sign_in);
-        let (challenge, until) = taken.ok_or(DenyReason::AssertionChallenge)?;
-        if now >= until {
-            return Err(DenyReason::AssertionChallenge);
-        }
+        let challenge = self.sign_ins.challenge(&finish.sign_in, now)?;
         let roster = &self.engine.roster;
         let (person, device) = roster.device_by_credential(&finish.credential_id).ok_or(DenyReason::ApproverUnknown)?;
         webauthn::verify_assertion(roster.roster(), device, &challenge, &finish.assertion)?;
@@ -165,6 +198,7 @@ impl Approvers {
         if person.standing != Standing::Active {
             return Err(DenyReason::ApproverNotEligible);
         }
+        self.sign_ins.redeem(&finish.sign_in)?;
         Ok((person, device))
     }
 
@@ -208,8 +242,10 @@ impl Approvers {
     /// [`DenyReason::StoreFailed`].
     pub async fn sign_out(&self, signed_in: &SignedIn) -> Result<(), DenyReason> {
         let SignedIn { cookie, person, device, .. } = signed_in.clone();
+        // First on disk: a sign-in that only memory forgot is back after a restart.
+        self.commit(Work::SignOut(cookie), audit::Event::SignedOut { person, device }).await?;
         self.sign_ins.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&cookie);
-        self.commit(Work::SignOut(cookie), audit::Event::SignedOut { person, device }).await
+        Ok(())
     }
 
     pub(super) async fn commit(&self, work: Work, event: audit::Event) -> Result<(), DenyReason> {

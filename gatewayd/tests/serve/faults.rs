@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use twinlock_gatewayd::approval::{Approvers, Cookie, SignInFinish, SignInStart, Source};
 use twinlock_gatewayd::audit::AuditRow;
 use twinlock_gatewayd::clock::TestClock;
 use twinlock_gatewayd::config::LimitsConfig;
@@ -14,6 +15,7 @@ use twinlock_gatewayd::store::{
     AuditQuery, Committing, CrlRow, GrantRow, RequestRow, RevocationRow, SessionRow, SignInRow, Sqlite, Store,
     StoreError, Transaction,
 };
+use twinlock_protocol::digest::Domain;
 use twinlock_protocol::ids::{GrantId, HostId, RequestId, TerminalCode};
 use twinlock_protocol::softphone::random;
 use twinlock_protocol::statement::{APPROVAL_DOMAINS, Decision};
@@ -75,23 +77,25 @@ struct Bench {
     site: Site,
     engine: Arc<Engine>,
     full: Arc<AtomicBool>,
+    clock: TestClock,
 }
 
 async fn bench() -> Bench {
     let site = Site::new();
     let full = Arc::new(AtomicBool::new(false));
+    let clock = TestClock::at(wall());
     let inner = Sqlite::open(&site.path().join("faults.db"), None).unwrap();
     let engine = Engine::start(Parts {
         roster: Arc::new(site.roster.clone()),
         store: Arc::new(FullDisk { inner, full: Arc::clone(&full) }),
-        clock: Arc::new(TestClock::at(wall())),
+        clock: Arc::new(clock.clone()),
         limits: Limits::new(&LimitsConfig::default()),
         issuer: Issuer::load(site.path(), &site.roster, &site.origin, 3600).unwrap(),
         max_ttl_s: 3600,
     })
     .await
     .unwrap();
-    Bench { site, engine, full }
+    Bench { site, engine, full, clock }
 }
 
 impl Bench {
@@ -123,6 +127,18 @@ impl Bench {
         let answer = verify::verify_statement(&self.site.roster, &request, &signed).unwrap();
         let (person, device) = (phone.person.clone(), phone.device.id.clone());
         Event::Answer(Box::new(Answer { claim, person, device, answer, signed }))
+    }
+
+    /// What bob's phone makes of a begun sign-in.
+    fn sign_in(&self, start: &SignInStart) -> SignInFinish {
+        let phone = self.site.fixture.phone("bob");
+        let challenge = Digest::of(Domain::SignIn, &start.nonce.0);
+        SignInFinish {
+            sign_in: start.sign_in,
+            credential_id: phone.device.credential_id.clone(),
+            assertion: phone.assert(&phone.honest(&self.site.roster, &challenge)),
+            device_signature: Some(phone.device_sign(Domain::Claim, challenge.as_bytes())),
+        }
     }
 
     async fn name(&self, waiting: &Waiting) -> &'static str {
@@ -171,4 +187,52 @@ async fn a_denial_on_a_full_disk_is_not_answered_and_can_be_repeated() {
     bench.full.store(false, Ordering::SeqCst);
     assert_eq!(bench.engine.apply(waiting.id, deny()).await, Ok(Reply::Denied));
     assert_eq!(bench.name(&waiting).await, "denied");
+}
+
+fn from() -> Source {
+    Source::new("192.0.2.1".parse().unwrap(), "a browser")
+}
+
+/// A sign-out that is not on disk has not happened: it would be undone by the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_out_on_a_full_disk_is_refused_and_can_be_repeated() {
+    let bench = bench().await;
+    let approvers = Approvers::start(Arc::clone(&bench.engine)).unwrap();
+    let finish = bench.sign_in(&approvers.start_sign_in().unwrap());
+    let (cookie, session): (Cookie, _) = approvers.finish_sign_in(finish, &from()).await.unwrap();
+    bench.full.store(true, Ordering::SeqCst);
+    assert_eq!(approvers.sign_out(&session).await, Err(DenyReason::StoreFailed));
+    assert!(approvers.signed_in(&cookie).is_ok(), "as a restart would find it");
+    bench.full.store(false, Ordering::SeqCst);
+    assert_eq!(approvers.sign_out(&session).await, Ok(()));
+    assert!(approvers.signed_in(&cookie).is_err());
+    assert_eq!(bench.engine.store.sign_ins(wall()).unwrap(), []);
+}
+
+/// Whoever begins sign-ins without end takes nobody's away; each is good once.
+///
+/// Catalogue: N6 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_begun_sign_ins_ends_none() {
+    let bench = bench().await;
+    let approvers = Approvers::start(Arc::clone(&bench.engine)).unwrap();
+    let mine = approvers.start_sign_in().unwrap();
+    for _ in 0..20_000 {
+        let _flood = approvers.start_sign_in().unwrap();
+    }
+    // A made-up id, a changed one, and one of another gateway process are nothing.
+    let elsewhere = Approvers::start(Arc::clone(&bench.engine)).unwrap().start_sign_in().unwrap();
+    let mut later = mine.clone();
+    later.sign_in.0[7] ^= 1;
+    for wrong in [later, elsewhere] {
+        let refused = approvers.finish_sign_in(bench.sign_in(&wrong), &from()).await;
+        assert_eq!(refused.unwrap_err(), DenyReason::SignInNeeded);
+    }
+    let finish = bench.sign_in(&mine);
+    assert!(approvers.finish_sign_in(finish.clone(), &from()).await.is_ok());
+    assert_eq!(approvers.finish_sign_in(finish, &from()).await.unwrap_err(), DenyReason::SignInNeeded);
+    // Five minutes are the end of one that was not used.
+    let old = approvers.start_sign_in().unwrap();
+    bench.clock.advance(300);
+    assert_eq!(approvers.finish_sign_in(bench.sign_in(&old), &from()).await.unwrap_err(), DenyReason::SignInNeeded);
 }

@@ -61,6 +61,9 @@ async fn another_host_header_gets_nothing_and_no_redirect() {
     let gateway = Gateway::start(&site).await;
     let web = gateway.approver(&site, "bob").web;
     assert_eq!(web.get("/", None).await.status, 200);
+    // The QR is in capitals, and so may be what a phone sends.
+    let capitals = web.authority().to_ascii_uppercase();
+    assert_eq!(web.send(Method::GET, "/", &[("host", &capitals)], Vec::new()).await.status, 200);
     for host in ["evil.example", "tl.example.org.evil.example", "tl.example.org:444", ""] {
         let answer =
             web.send(Method::GET, "/", &[("host", host), ("origin", "https://evil.example")], Vec::new()).await;
@@ -219,6 +222,14 @@ async fn no_ticket_cookie_token_or_key_is_in_the_database_or_a_log() {
         secrets.push(claim.id.clone());
         secrets.push(approver.nonce().await.to_text());
         secrets.push(approver.cookie.clone().unwrap().split_once('=').unwrap().1.to_owned());
+        // Another site's call, or a person's slip, must not carry them into the log.
+        let foreign = [("origin", "https://evil.example"), ("content-type", "application/json")];
+        for path in
+            [format!("/S/{ticket}"), format!("/s/x/{ticket}?t={ticket}"), format!("/api/v1/claims/{}", claim.id)]
+        {
+            let answer = approver.web.send(Method::POST, &path, &foreign, b"{}".to_vec()).await;
+            assert_eq!(answer.problem(), "cross-site", "{path}");
+        }
         secrets.push(ticket);
         approver.give(&claim, Decision::Approve).await.ok();
     }
@@ -249,6 +260,7 @@ async fn no_ticket_cookie_token_or_key_is_in_the_database_or_a_log() {
         assert!(!holds(&der[36..68]), "{key}");
     }
     // The search finds what is there.
+    assert!(holds("/S/…".as_bytes()) && holds("/api/v1/claims/…".as_bytes()));
     assert!(holds(b"request_admitted") && holds(waiting.id.grant().to_string().as_bytes()));
 }
 

@@ -148,6 +148,10 @@ async function claim(me, one, digits) {
 }
 
 async function signOut() {
-  await api.signOut().catch(() => null);
+  try {
+    await api.signOut();
+  } catch (error) {
+    return failed(error, inbox);
+  }
   await inbox();
 }
