@@ -27,7 +27,7 @@ use super::http::{Connections, accept};
 use super::tls::RosterAgents;
 use crate::audit;
 use crate::request::Event;
-use crate::serve::{Engine, Refusal, ToModule};
+use crate::serve::{Engine, Outgoing, Refusal, ToModule};
 use crate::session::{Report, report};
 
 /// From the TCP connection to the hello.
@@ -145,15 +145,12 @@ async fn lose_links(engine: &Arc<Engine>, host: &HostId) {
     }
 }
 
-async fn write(
-    mut sink: futures_util::stream::SplitSink<Frames, axum::body::Bytes>,
-    mut outgoing: Receiver<GatewayMessage>,
-) {
+async fn write(mut sink: futures_util::stream::SplitSink<Frames, axum::body::Bytes>, mut outgoing: Receiver<Outgoing>) {
     let mut ping = tokio::time::interval(Duration::from_secs(PING_S));
     loop {
         let message = tokio::select! {
             message = outgoing.recv() => match message {
-                Some(message) => message,
+                Some(message) => message.into_message(),
                 // A newer connection has taken over, or this one did not read.
                 None => return,
             },
@@ -238,7 +235,7 @@ async fn take(engine: &Arc<Engine>, host: &HostId, message: AgentMessage) {
 
 fn note(engine: &Engine, host: &HostId, noted: Noted, outcome: Result<(), DenyReason>) {
     match outcome {
-        Ok(()) => engine.hub.send(host, GatewayMessage::Noted(noted)),
+        Ok(()) => engine.hub.send(host, GatewayMessage::Noted(noted).into()),
         // Not noted: the host keeps its report and sends it again after its next connection.
         Err(reason) => tracing::warn!(%host, grant = %noted.grant, %reason, "a report was not taken"),
     }
@@ -250,6 +247,10 @@ async fn resume_request(
     request: twinlock_protocol::ids::RequestId,
     resume: &Resume,
 ) {
+    if let Err(limited) = engine.limits.resume_of_request(request) {
+        engine.note_limit(limited.limit, host.to_string()).await;
+        return refuse(engine, host, request, DenyReason::RateLimited, Some(limited.retry_after_s));
+    }
     let token = Digest::of(Domain::ResumeToken, &resume.resume_token.0);
     let known = resume.wire == WIRE_VERSION
         && resume.request == request

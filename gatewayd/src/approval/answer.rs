@@ -163,7 +163,7 @@ impl Approvers {
     }
 
     async fn check_rate(&self, signed_in: &SignedIn) -> Result<(), Refusal> {
-        let Err(limited) = self.engine.limits.call_of_approver(&signed_in.person) else { return Ok(()) };
+        let Err(limited) = self.engine.limits.call_of_approver(&signed_in.cookie) else { return Ok(()) };
         self.engine.note_limit(limited.limit, signed_in.person.to_string()).await;
         Err(limited.into())
     }

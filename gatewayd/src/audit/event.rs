@@ -173,7 +173,7 @@ pub enum RevokedBecause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitName {
-    /// New requests of a person.
+    /// New requests of a person on a host.
     RequestsPerPerson,
     /// New requests of a host.
     RequestsPerHost,
@@ -183,8 +183,12 @@ pub enum LimitName {
     CallsPerAddress,
     /// Claims and answers of an approver.
     CallsPerApprover,
-    /// Waiting requests of a person.
+    /// Waiting requests of a person on a host.
     PendingPerPerson,
+    /// Waiting requests of a host.
+    PendingPerHost,
+    /// Resumes of a request.
+    ResumesPerRequest,
     /// Waiting requests.
     Pending,
 }

@@ -101,16 +101,18 @@ impl Default for GrantsConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// New requests of one person, per minute.
+    /// New requests of one person on one host, per minute.
     pub requests_per_person: u32,
     /// New requests of one host, per minute.
     pub requests_per_host: u32,
     /// API calls of one source address, per minute.
     pub calls_per_address: u32,
-    /// Claims and answers of one approver, per minute.
+    /// Claims and answers of one approver's sign-in, per minute.
     pub calls_per_approver: u32,
-    /// Requests of one person that wait at the same time.
+    /// Requests of one person on one host that wait at the same time.
     pub pending_per_person: u32,
+    /// Requests of one host that wait at the same time.
+    pub pending_per_host: u32,
     /// Requests that wait at the same time, all together.
     pub pending: u32,
     /// Open connections of one source address.
@@ -127,6 +129,7 @@ impl Default for LimitsConfig {
             calls_per_address: 600,
             calls_per_approver: 60,
             pending_per_person: 5,
+            pending_per_host: 100,
             pending: 10_000,
             connections_per_address: 64,
             connections: 2_048,
@@ -254,6 +257,7 @@ impl GatewayConfig {
             limits.calls_per_address,
             limits.calls_per_approver,
             limits.pending_per_person,
+            limits.pending_per_host,
             limits.pending,
             limits.connections_per_address,
             limits.connections,

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use twinlock_protocol::ids::{HostId, PersonId};
+use twinlock_protocol::Digest;
+use twinlock_protocol::ids::{HostId, PersonId, RequestId};
 
 use crate::audit::LimitName;
 use crate::config::LimitsConfig;
@@ -19,6 +20,10 @@ const AUDITED_NOISE: u32 = 20;
 const AUDITED_LIMITS: u32 = 2;
 /// Messages per minute of one host's agent; beyond it the gateway reads more slowly.
 const MESSAGES_OF_HOST: u32 = 6_000;
+/// Resumes of one request per minute; a module resumes once per lost connection.
+const RESUMES_OF_REQUEST: u32 = 30;
+/// Audit rows per minute about what one host says and is not believed.
+const AUDITED_REFUSALS: u32 = 20;
 /// Connections per minute of one host's agent.
 const CONNECTS_OF_HOST: u32 = 60;
 
@@ -50,16 +55,32 @@ impl<K: Hash + Eq + Clone> PerMinute<K> {
 
 /// Every limiter of the gateway.
 pub struct Limits {
-    requests_per_person: PerMinute<PersonId>,
+    /// By host and person: root on one host can use up what a person has there, and nowhere else.
+    requests_per_person: PerMinute<(HostId, PersonId)>,
     requests_per_host: PerMinute<HostId>,
     calls_per_address: PerMinute<IpAddr>,
-    calls_per_approver: PerMinute<PersonId>,
+    /// By sign-in: whoever holds a stolen cookie does not use up its owner's calls on another one.
+    calls_per_approver: PerMinute<Digest>,
     audited_noise: PerMinute<IpAddr>,
     audited_limits: PerMinute<(LimitName, String)>,
+    audited_refusals: PerMinute<HostId>,
     messages_of_host: PerMinute<HostId>,
+    resumes_of_request: PerMinute<RequestId>,
     connects_of_host: PerMinute<HostId>,
     pending_per_person: u32,
+    pending_per_host: u32,
     pending: u32,
+}
+
+/// How many requests wait already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Of the same person on the same host.
+    pub of_person: usize,
+    /// On the same host.
+    pub on_host: usize,
+    /// All together.
+    pub all: usize,
 }
 
 impl Limits {
@@ -73,9 +94,12 @@ impl Limits {
             calls_per_approver: PerMinute::new(config.calls_per_approver, LimitName::CallsPerApprover),
             audited_noise: PerMinute::new(AUDITED_NOISE, LimitName::CallsPerAddress),
             audited_limits: PerMinute::new(AUDITED_LIMITS, LimitName::CallsPerAddress),
+            audited_refusals: PerMinute::new(AUDITED_REFUSALS, LimitName::RequestsPerHost),
+            resumes_of_request: PerMinute::new(RESUMES_OF_REQUEST, LimitName::ResumesPerRequest),
             messages_of_host: PerMinute::new(MESSAGES_OF_HOST, LimitName::RequestsPerHost),
             connects_of_host: PerMinute::new(CONNECTS_OF_HOST, LimitName::ConnectsPerHost),
             pending_per_person: config.pending_per_person,
+            pending_per_host: config.pending_per_host,
             pending: config.pending,
         }
     }
@@ -88,20 +112,37 @@ impl Limits {
         self.requests_per_host.check(host)
     }
 
-    /// Persons submit a request; `waiting` of theirs and `all` wait already.
+    /// Persons submit a request on a host.
     ///
     /// # Errors
     /// [`Limited`].
-    pub fn request_of_persons(&self, persons: &[PersonId], waiting: usize, all: usize) -> Result<(), Limited> {
+    pub fn request_of_persons(&self, host: &HostId, persons: &[PersonId], waiting: Waiting) -> Result<(), Limited> {
         // Approve-by ends what waits: a minute is when it is worth looking again.
         let full = |limit| Err(Limited { limit, retry_after_s: 60 });
-        if all >= self.pending as usize {
+        if waiting.all >= self.pending as usize {
             return full(LimitName::Pending);
         }
-        if waiting >= self.pending_per_person as usize {
+        if waiting.on_host >= self.pending_per_host as usize {
+            return full(LimitName::PendingPerHost);
+        }
+        if waiting.of_person >= self.pending_per_person as usize {
             return full(LimitName::PendingPerPerson);
         }
-        persons.iter().try_for_each(|person| self.requests_per_person.check(person))
+        persons.iter().try_for_each(|person| self.requests_per_person.check(&(host.clone(), person.clone())))
+    }
+
+    /// A module picks its request up again.
+    ///
+    /// # Errors
+    /// [`Limited`].
+    pub fn resume_of_request(&self, request: RequestId) -> Result<(), Limited> {
+        self.resumes_of_request.check(&request)
+    }
+
+    /// Whether it is worth an audit row that this host said something that is not believed.
+    #[must_use]
+    pub fn is_refusal_worth_a_row(&self, host: &HostId) -> bool {
+        self.audited_refusals.check(host).is_ok()
     }
 
     /// An address calls the API. IPv6 addresses count by their /64.
@@ -143,8 +184,8 @@ impl Limits {
     ///
     /// # Errors
     /// [`Limited`].
-    pub fn call_of_approver(&self, person: &PersonId) -> Result<(), Limited> {
-        self.calls_per_approver.check(person)
+    pub fn call_of_approver(&self, sign_in: &Digest) -> Result<(), Limited> {
+        self.calls_per_approver.check(sign_in)
     }
 
     /// Forgets keys that are at rest.
@@ -155,6 +196,8 @@ impl Limits {
         self.calls_per_approver.0.retain_recent();
         self.audited_noise.0.retain_recent();
         self.audited_limits.0.retain_recent();
+        self.audited_refusals.0.retain_recent();
+        self.resumes_of_request.0.retain_recent();
         self.messages_of_host.0.retain_recent();
         self.connects_of_host.0.retain_recent();
     }
@@ -188,10 +231,32 @@ mod tests {
     #[test]
     fn a_person_with_too_many_waiting_requests_is_limited() {
         let limits = Limits::new(&LimitsConfig::default());
+        let (web01, alice) = (HostId::new("web01").unwrap(), [PersonId::new("alice").unwrap()]);
+        let asks =
+            |of_person, on_host, all| limits.request_of_persons(&web01, &alice, Waiting { of_person, on_host, all });
+        assert!(asks(4, 99, 9_999).is_ok());
+        assert_eq!(asks(5, 5, 5).unwrap_err().limit, LimitName::PendingPerPerson);
+        assert_eq!(asks(0, 100, 100).unwrap_err().limit, LimitName::PendingPerHost);
+        assert_eq!(asks(0, 0, 10_000).unwrap_err().limit, LimitName::Pending);
+    }
+
+    #[test]
+    fn a_host_uses_up_a_persons_requests_on_itself_alone() {
+        let limits = Limits::new(&LimitsConfig { requests_per_person: 2, ..LimitsConfig::default() });
+        let (one, two) = (HostId::new("web01").unwrap(), HostId::new("web02").unwrap());
         let alice = [PersonId::new("alice").unwrap()];
-        assert!(limits.request_of_persons(&alice, 4, 4).is_ok());
-        assert_eq!(limits.request_of_persons(&alice, 5, 5).unwrap_err().limit, LimitName::PendingPerPerson);
-        assert_eq!(limits.request_of_persons(&alice, 0, 10_000).unwrap_err().limit, LimitName::Pending);
+        let asks = |host| limits.request_of_persons(host, &alice, Waiting::default());
+        assert!(asks(&one).is_ok() && asks(&one).is_ok());
+        assert_eq!(asks(&one).unwrap_err().limit, LimitName::RequestsPerPerson);
+        assert!(asks(&two).is_ok());
+    }
+
+    #[test]
+    fn a_stolen_cookie_uses_up_its_own_calls_alone() {
+        let limits = Limits::new(&LimitsConfig { calls_per_approver: 2, ..LimitsConfig::default() });
+        let (stolen, own) = (Digest::plain(b"stolen"), Digest::plain(b"own"));
+        while limits.call_of_approver(&stolen).is_ok() {}
+        assert!(limits.call_of_approver(&own).is_ok());
     }
 
     #[test]

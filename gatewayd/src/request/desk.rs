@@ -6,6 +6,7 @@ use twinlock_protocol::ids::{CredentialId, DeviceId, PersonId, TerminalCode, Tic
 use twinlock_protocol::statement::{Channel, InboxMark};
 use twinlock_protocol::{DenyReason, Digest, Fixed, UnixTime, limits};
 
+use super::state::LinkState;
 use crate::audit::Way;
 
 /// A shown ticket.
@@ -85,13 +86,21 @@ pub struct Desk {
     slot: u8,
     tickets: Vec<Shown>,
     lease: Option<Lease>,
+    /// The terminal may have lost its picture: a fresh ticket is due so many seconds after the last.
+    #[serde(default)]
+    again_s: Option<u64>,
 }
+
+/// A terminal that may have lost its picture gets another one this long after the last, in seconds.
+const AGAIN_S: u64 = 2;
+/// Tickets that are remembered; beyond it the oldest go first.
+const TICKETS: usize = 8;
 
 impl Desk {
     /// A slot without tickets.
     #[must_use]
     pub fn new(slot: u8) -> Self {
-        Self { slot, tickets: Vec::new(), lease: None }
+        Self { slot, tickets: Vec::new(), lease: None, again_s: None }
     }
 
     /// 1 or 2.
@@ -117,7 +126,12 @@ impl Desk {
             return lease.until;
         }
         let newest = self.tickets.iter().filter(|shown| !shown.spent).map(|shown| shown.shown_at).max();
-        newest.map_or(UnixTime(0), |shown_at| shown_at.plus(limits::TICKET_ROTATE_S.into()))
+        newest.map_or(UnixTime(0), |shown_at| shown_at.plus(self.young_s()))
+    }
+
+    /// How long a ticket is shown before a fresh one is due, in seconds.
+    fn young_s(&self) -> u64 {
+        self.again_s.unwrap_or(limits::TICKET_ROTATE_S.into())
     }
 
     /// Forgets tickets past their time; gives back a lease past its time.
@@ -128,19 +142,27 @@ impl Desk {
 
     /// Shows `fresh` when the slot is free and no ticket younger than the rotation is up.
     pub(super) fn rotate(&mut self, fresh: &Ticket, now: UnixTime) -> bool {
-        let young = |shown: &Shown| !shown.spent && now < shown.shown_at.plus(limits::TICKET_ROTATE_S.into());
+        let young_s = self.young_s();
+        let young = |shown: &Shown| !shown.spent && now < shown.shown_at.plus(young_s);
         if self.lease.is_some() || self.tickets.iter().any(young) {
             return false;
         }
+        if self.tickets.len() >= TICKETS {
+            let spent = self.tickets.iter().position(|shown| shown.spent);
+            self.tickets.remove(spent.unwrap_or(0));
+        }
         self.tickets.push(Shown { hash: fresh.hash(), shown_at: now, spent: false });
+        self.again_s = None;
         true
     }
 
-    /// Makes the next rotation show a fresh ticket at once, whatever is up.
-    pub(super) fn spend_all(&mut self) {
-        for shown in &mut self.tickets {
-            shown.spent = true;
-        }
+    /// The terminal may have lost its picture: a fresh ticket is due, at once when its link was lost,
+    /// otherwise not right after another. Tickets that it shows still count.
+    pub(super) fn show_again(&mut self, link: LinkState) {
+        self.again_s = match (link, self.again_s) {
+            (LinkState::LostAt(_), _) | (LinkState::Up, Some(0)) => Some(0),
+            (LinkState::Up, Some(_) | None) => Some(AGAIN_S),
+        };
     }
 
     /// Whether this ticket can be claimed now. Says nothing that a holder of the ticket could not
@@ -159,7 +181,9 @@ impl Desk {
     /// Takes the slot; the lease that it replaces. Every ticket of it is spent: the next person
     /// scans a fresh one.
     pub(super) fn take(&mut self, lease: Lease) -> Option<Lease> {
-        self.spend_all();
+        for shown in &mut self.tickets {
+            shown.spent = true;
+        }
         self.lease.replace(lease)
     }
 

@@ -708,10 +708,9 @@ fn resume(mut state: State, token: &Digest, cx: Context<'_>) -> Step {
     }
     match &mut state {
         State::Pending(Pending { case, desk }) | State::AwaitingSecond(AwaitingSecond { case, desk, .. }) => {
-            case.link = LinkState::Up;
-            // The terminal may have lost its picture: show a fresh one at once.
+            let before = std::mem::replace(&mut case.link, LinkState::Up);
             if desk.lease().is_none() {
-                desk.spend_all();
+                desk.show_again(before);
             }
         }
         State::Approved(Approved { case, .. }) => case.link = LinkState::Up,

@@ -2,7 +2,9 @@
 //! database is the truth; what is in memory is what was committed last. A commit that fails leaves
 //! everything as it was.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
@@ -13,15 +15,15 @@ use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::verify;
 use twinlock_protocol::wire::WIRE_VERSION;
 use twinlock_protocol::wire::agent::{EndGrant, EndOrder, ForModule, GatewayMessage};
-use twinlock_protocol::wire::module::{Granted, ModuleEvent, Submit};
+use twinlock_protocol::wire::module::{ModuleEvent, Submit};
 use twinlock_protocol::{DenyReason, Digest, UnixTime};
 
-use super::hub::Hub;
+use super::hub::{Hub, Outgoing};
 use super::metrics::Metrics;
 use crate::audit::{self, LimitName};
 use crate::clock::Clock;
 use crate::issue::Issuer;
-use crate::limits::{Limited, Limits};
+use crate::limits::{Limited, Limits, Waiting};
 use crate::random::random;
 use crate::request::{self, Context, Effect, Event, Reply, Snapshot, State, Step, Submitted};
 use crate::store::{Admission, Advance, Change, CrlRow, RequestRow, StateRow, Store, StoreError, Transaction, Work};
@@ -51,7 +53,7 @@ impl From<Limited> for Refusal {
 }
 
 /// One request in memory.
-struct Entry {
+struct Kept {
     host: HostId,
     held: AsyncMutex<Held>,
 }
@@ -71,30 +73,38 @@ struct Held {
 struct Indexes {
     tickets: HashMap<Digest, RequestId>,
     claims: HashMap<Digest, RequestId>,
-    waiting: HashMap<RequestId, Vec<PersonId>>,
-    waiting_of: HashMap<PersonId, usize>,
+    waiting: HashMap<RequestId, (HostId, Vec<PersonId>)>,
+    waiting_of: HashMap<(HostId, PersonId), usize>,
+    waiting_on: HashMap<HostId, usize>,
     grants: HashMap<GrantId, RequestId>,
     of_host: HashMap<HostId, HashSet<RequestId>>,
     due: BTreeSet<(UnixTime, RequestId)>,
 }
 
 impl Indexes {
-    fn begin_waiting(&mut self, id: RequestId, persons: &[PersonId]) {
-        if self.waiting.insert(id, persons.to_vec()).is_none() {
+    fn begin_waiting(&mut self, id: RequestId, host: &HostId, persons: &[PersonId]) {
+        if self.waiting.insert(id, (host.clone(), persons.to_vec())).is_none() {
+            *self.waiting_on.entry(host.clone()).or_default() += 1;
             for person in persons {
-                *self.waiting_of.entry(person.clone()).or_default() += 1;
+                *self.waiting_of.entry((host.clone(), person.clone())).or_default() += 1;
             }
         }
     }
 
     fn end_waiting(&mut self, id: RequestId) {
-        for person in self.waiting.remove(&id).unwrap_or_default() {
-            if let Some(count) = self.waiting_of.get_mut(&person) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    self.waiting_of.remove(&person);
-                }
-            }
+        let Some((host, persons)) = self.waiting.remove(&id) else { return };
+        for person in persons {
+            one_less(&mut self.waiting_of, (host.clone(), person));
+        }
+        one_less(&mut self.waiting_on, host);
+    }
+}
+
+fn one_less<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() = count.get().saturating_sub(1);
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }
@@ -118,7 +128,7 @@ pub struct Engine {
     issuer: Issuer,
     crl: RwLock<Arc<CrlRow>>,
     crl_due: Notify,
-    entries: Mutex<HashMap<RequestId, Arc<Entry>>>,
+    entries: Mutex<HashMap<RequestId, Arc<Kept>>>,
     indexes: Mutex<Indexes>,
     last_tick: AtomicU64,
 }
@@ -256,12 +266,13 @@ impl Engine {
 
     async fn try_submit(&self, host: &HostId, id: RequestId, submit: Submit) -> Result<(), Refusal> {
         let Submit { wire, signed, resume_token } = submit;
-        if wire != WIRE_VERSION {
-            return Err(DenyReason::WireMismatch.into());
-        }
+        // Before anything that a refusal would be written of.
         if let Err(limited) = self.limits.request_of_host(host) {
             self.note_limit(limited.limit, host.to_string()).await;
             return Err(limited.into());
+        }
+        if wire != WIRE_VERSION {
+            return Err(DenyReason::WireMismatch.into());
         }
         let verified = verify::verify_request(&self.roster, &signed, self.clock.now())?;
         if verified.id() != id {
@@ -272,7 +283,7 @@ impl Engine {
             return Err(DenyReason::HostUnknown.into());
         }
         let persons = verified.requesters().to_vec();
-        self.check_waiting(&persons).await?;
+        self.check_waiting(host, &persons).await?;
         let resume = Digest::of(twinlock_protocol::digest::Domain::ResumeToken, &resume_token.0);
         let fresh = Ticket::from_random(&random().map_err(DenyReason::from)?);
         let step = request::admit(Submitted { request: verified, resume }, self.context(&fresh))?;
@@ -289,13 +300,17 @@ impl Engine {
         Ok(())
     }
 
-    async fn check_waiting(&self, persons: &[PersonId]) -> Result<(), Refusal> {
-        let (mine, all) = {
+    async fn check_waiting(&self, host: &HostId, persons: &[PersonId]) -> Result<(), Refusal> {
+        let waiting = {
             let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-            let of = |person: &PersonId| indexes.waiting_of.get(person).copied().unwrap_or(0);
-            (persons.iter().map(of).max().unwrap_or(0), indexes.waiting.len())
+            let of = |person: &PersonId| indexes.waiting_of.get(&(host.clone(), person.clone())).copied().unwrap_or(0);
+            Waiting {
+                of_person: persons.iter().map(of).max().unwrap_or(0),
+                on_host: indexes.waiting_on.get(host).copied().unwrap_or(0),
+                all: indexes.waiting.len(),
+            }
         };
-        if let Err(limited) = self.limits.request_of_persons(persons, mine, all) {
+        if let Err(limited) = self.limits.request_of_persons(host, persons, waiting) {
             let who: Vec<&str> = persons.iter().map(PersonId::as_str).collect();
             self.note_limit(limited.limit, who.join(",")).await;
             return Err(limited.into());
@@ -308,7 +323,7 @@ impl Engine {
         let mut held = Held { state: None, revision, tickets: Vec::new(), claims: Vec::new(), due: None };
         self.index(id, &mut held, &state);
         held.state = Some(state);
-        let entry = Arc::new(Entry { host, held: AsyncMutex::new(held) });
+        let entry = Arc::new(Kept { host, held: AsyncMutex::new(held) });
         // One that came in meanwhile stays: two entries of one request would be two truths.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert(entry);
     }
@@ -342,7 +357,9 @@ impl Engine {
                 return Err(reason);
             }
         };
-        let plan = Plan::of(&step.effects);
+        let mut plan = Plan::of(&step.effects);
+        let guessed = |event: &audit::Event| matches!(event, audit::Event::ResumeRefused { .. });
+        plan.events.retain(|event| !guessed(event) || self.limits.is_refusal_worth_a_row(&entry.host));
         if plan.must_commit() {
             let advance = Advance {
                 request: id,
@@ -438,7 +455,8 @@ impl Engine {
             }
         }
         if state.desk().is_some() {
-            indexes.begin_waiting(id, state.case().request.requesters());
+            let case = state.case();
+            indexes.begin_waiting(id, &case.request.request().host, case.request.requesters());
         } else {
             indexes.end_waiting(id);
         }
@@ -460,7 +478,7 @@ impl Engine {
         state.certified().map_or(keep, |certified| keep.max(certified.not_after.plus(KEEP_S)))
     }
 
-    fn entry(&self, id: RequestId) -> Option<Arc<Entry>> {
+    fn entry(&self, id: RequestId) -> Option<Arc<Kept>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
@@ -534,17 +552,17 @@ impl Engine {
 
     /// Tells a module.
     pub fn tell(&self, host: &HostId, request: RequestId, event: ToModule) {
-        let event = match event {
-            ToModule::Event(event) => event,
+        let message = match event {
+            ToModule::Event(event) => GatewayMessage::Module(ForModule { request, event }).into(),
             ToModule::Granted { certificate, evidence } => {
-                ModuleEvent::Granted(Granted { certificate, evidence, crl: self.crl().der.clone() })
+                Outgoing::Granted { request, certificate, evidence, crl: self.crl() }
             }
         };
-        self.hub.send(host, GatewayMessage::Module(ForModule { request, event }));
+        self.hub.send(host, message);
     }
 
     fn order(&self, host: &HostId, id: RequestId, order: EndOrder) {
-        self.hub.send(host, GatewayMessage::EndGrant(EndGrant { grant: id.grant(), order }));
+        self.hub.send(host, GatewayMessage::EndGrant(EndGrant { grant: id.grant(), order }).into());
     }
 
     /// Repeats every order that a host must still hear: it has just connected.

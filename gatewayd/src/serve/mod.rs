@@ -30,7 +30,7 @@ use crate::limits::Limits;
 use crate::store::{Sqlite, Store, StoreError, Transaction, Work};
 
 pub use engine::{Engine, EngineError, Parts, Refusal, ToModule};
-pub use hub::Hub;
+pub use hub::{Hub, Outgoing};
 pub use metrics::Metrics;
 
 /// How often time passes for requests.

@@ -33,7 +33,10 @@ pub async fn report(engine: &Arc<Engine>, host: &HostId, grant: GrantId, report:
     let outcome = take(engine, host, grant, report).await;
     if let Err(reason) = outcome {
         engine.metrics.refused(reason);
-        engine.note(vec![audit::Event::ReportRefused { host: host.clone(), grant, reason }]).await;
+        // Counted always, written rarely: a host can say what it likes.
+        if engine.limits.is_refusal_worth_a_row(host) {
+            engine.note(vec![audit::Event::ReportRefused { host: host.clone(), grant, reason }]).await;
+        }
     }
     outcome
 }

@@ -378,3 +378,42 @@ async fn a_statement_with_any_field_changed_is_refused() {
     assert_eq!(gateway.state(waiting.id).await, "pending");
     assert_eq!(bob.give(&claim, Decision::Approve).await.ok()["state"], "approved_first");
 }
+
+/// What a host says at random is counted always and written rarely.
+///
+/// Catalogue: N6 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_cannot_fill_the_audit_log_with_refusals() {
+    use twinlock_protocol::evidence::EndReason;
+    use twinlock_protocol::wire::module::{ModuleMessage, Submit};
+    let site = Site::with(|_| {}, "[limits]\nrequests_per_host = 10\n");
+    let gateway = Gateway::start(&site).await;
+    let mut agent = gateway.agent(&site).await;
+    let mut waiting = site.request();
+    agent.submit(&waiting).await;
+    agent.ticket(waiting.id).await;
+    for _ in 0..100 {
+        agent.ended(site.request().id.grant(), EndReason::Finished).await;
+        let other = site.request();
+        let submit = Submit { wire: 99, signed: other.signed.clone(), resume_token: other.resume_token };
+        agent.module(other.id, ModuleMessage::Submit(submit)).await;
+    }
+    let right = waiting.resume_token;
+    waiting.resume_token = twinlock_protocol::Fixed([0; 32]);
+    for _ in 0..100 {
+        agent.resume(&waiting).await;
+    }
+    // Control: the host is still heard.
+    agent.module(waiting.id, ModuleMessage::Cancel(twinlock_protocol::wire::module::Cancel {})).await;
+    while gateway.state(waiting.id).await != "withdrawn" {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let question = twinlock_gatewayd::store::AuditQuery { after: 0, limit: 10_000, grant: None };
+    let rows = gateway.running.engine.store.audit(&question).unwrap();
+    let count = |name: &str| rows.iter().filter(|row| row.event.contains(&format!("\"event\":\"{name}\""))).count();
+    let written = count("report_refused") + count("resume_refused");
+    assert!((1..=20).contains(&written), "{written}");
+    assert!((1..=10).contains(&count("request_refused")), "{}", count("request_refused"));
+    assert_eq!(count("request_withdrawn"), 1);
+    let _kept = right;
+}
