@@ -60,7 +60,7 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, limit: usize, bytes: &[u8
     }
     let mut reader = Reader::new(bytes);
     let value = T::deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
-    value.map_err(|fault: Fault| DecodeError::Malformed { what, reason: fault.to_string() })
+    value.map_err(|fault: Fault| DecodeError::Malformed { what, reason: format!("{fault} at byte {}", reader.at()) })
 }
 
 /// Decodes a value that is signed: the bytes must be exactly what [`encode`] makes of the value,

@@ -15,40 +15,34 @@ const DEEPEST: usize = 128;
 /// What an error says of a name that is not ours, in characters.
 const NAME_SHOWN: usize = 40;
 
-/// Why and where reading stopped. Boxed: it stands in every result of every decoder.
+/// Why reading stopped; the reader stands where it did. Boxed, because it stands in every result of
+/// every decoder.
 #[derive(Debug)]
-pub struct Fault(Box<Place>);
+pub struct Fault(Box<Words>);
 
 #[derive(Debug)]
-struct Place {
-    why: String,
-    at: Option<usize>,
-}
+struct Words(String);
 
 impl Fault {
-    /// A fault that knows no place yet.
-    pub fn new(why: impl Into<String>) -> Self {
-        Self(Box::new(Place { why: why.into(), at: None }))
+    /// A fault, in words.
+    #[cold]
+    #[inline(never)]
+    pub fn new(words: &str) -> Self {
+        Self(Box::new(Words(words.to_owned())))
     }
 
     /// A fault about a name that somebody else chose.
+    #[cold]
+    #[inline(never)]
     pub fn named(what: &str, name: &str) -> Self {
         let shown: String = name.chars().take(NAME_SHOWN).collect();
-        let mut why = what.to_owned();
-        why.push_str(" `");
-        why.push_str(&escape::visible(shown.as_bytes()));
-        why.push('`');
-        Self::new(why)
+        Self(Box::new(Words(format!("{what} `{}`", escape::visible(shown.as_bytes())))))
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.why)?;
-        match self.0.at {
-            Some(at) => write!(f, " at byte {at}"),
-            None => Ok(()),
-        }
+        f.write_str(&self.0.0)
     }
 }
 
@@ -67,15 +61,9 @@ impl<'a> Reader<'a> {
         Self { text, at: 0, depth: 0 }
     }
 
-    /// A fault here.
-    pub fn fault(&self, why: &str) -> Fault {
-        self.locate(Fault::new(why))
-    }
-
-    /// Gives a fault that knows no place this one.
-    pub fn locate(&self, mut fault: Fault) -> Fault {
-        fault.0.at.get_or_insert(self.at);
-        fault
+    /// How far it has read, in bytes.
+    pub fn at(&self) -> usize {
+        self.at.min(self.text.len())
     }
 
     /// The first byte of what comes next, white space passed over.
@@ -95,19 +83,19 @@ impl<'a> Reader<'a> {
 
     /// Takes this byte, which must come next.
     pub fn expect(&mut self, byte: u8, otherwise: &str) -> Result<(), Fault> {
-        if self.take(byte) { Ok(()) } else { Err(self.fault(otherwise)) }
+        if self.take(byte) { Ok(()) } else { Err(Fault::new(otherwise)) }
     }
 
     /// Nothing but white space is left.
     pub fn end(&mut self) -> Result<(), Fault> {
-        if self.peek().is_none() { Ok(()) } else { Err(self.fault("trailing characters")) }
+        if self.peek().is_none() { Ok(()) } else { Err(Fault::new("trailing characters")) }
     }
 
     /// Takes the byte that opens an object or list.
     pub fn open(&mut self, byte: u8, otherwise: &str) -> Result<(), Fault> {
         self.expect(byte, otherwise)?;
         self.depth += 1;
-        if self.depth > DEEPEST { Err(self.fault("nested too deeply")) } else { Ok(()) }
+        if self.depth > DEEPEST { Err(Fault::new("nested too deeply")) } else { Ok(()) }
     }
 
     /// Whether another entry follows in the object or list that was opened; takes the comma before
@@ -131,7 +119,7 @@ impl<'a> Reader<'a> {
             self.at += word.len();
             Ok(())
         } else {
-            Err(self.fault("a value of another type"))
+            Err(Fault::new("a value of another type"))
         }
     }
 
@@ -139,17 +127,17 @@ impl<'a> Reader<'a> {
     pub fn integer(&mut self) -> Result<u64, Fault> {
         let begin = match self.peek() {
             Some(b'0'..=b'9') => self.at,
-            _ => return Err(self.fault("not a whole number")),
+            _ => return Err(Fault::new("not a whole number")),
         };
         let digits = self.digits();
         if matches!(self.text.get(self.at), Some(b'.' | b'e' | b'E')) || (digits.len() > 1 && digits.starts_with(b"0"))
         {
-            return Err(self.fault("not a whole number"));
+            return Err(Fault::new("not a whole number"));
         }
         let add = |sum: u64, digit: &u8| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
         digits.iter().try_fold(0, add).ok_or_else(|| {
             self.at = begin;
-            self.fault("a number out of range")
+            Fault::new("a number out of range")
         })
     }
 
@@ -168,7 +156,7 @@ impl<'a> Reader<'a> {
             let rest = self.text.get(self.at..).unwrap_or_default();
             let length = rest.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)).count();
             let plain = std::str::from_utf8(rest.get(..length).unwrap_or_default());
-            let plain = plain.map_err(|_| self.fault("text that is not UTF-8"))?;
+            let plain = plain.map_err(|_| Fault::new("text that is not UTF-8"))?;
             if read.is_empty() {
                 read = Cow::Borrowed(plain);
             } else if !plain.is_empty() {
@@ -182,8 +170,8 @@ impl<'a> Reader<'a> {
                     let character = self.escaped()?;
                     read.to_mut().push(character);
                 }
-                Some(_) => return Err(self.fault("a control character in a string")),
-                None => return Err(self.fault("the end in a string")),
+                Some(_) => return Err(Fault::new("a control character in a string")),
+                None => return Err(Fault::new("the end in a string")),
             }
         }
     }
@@ -205,13 +193,13 @@ impl<'a> Reader<'a> {
                     // Half of a pair; the other half must follow.
                     0xd800..=0xdbff => match self.second_half() {
                         Some(low @ 0xdc00..=0xdfff) => 0x1_0000 + ((first - 0xd800) << 10) + (low - 0xdc00),
-                        _ => return Err(self.fault("half of a surrogate pair")),
+                        _ => return Err(Fault::new("half of a surrogate pair")),
                     },
                     whole => whole,
                 };
-                char::from_u32(code).ok_or_else(|| self.fault("half of a surrogate pair"))?
+                char::from_u32(code).ok_or_else(|| Fault::new("half of a surrogate pair"))?
             }
-            _ => return Err(self.fault("an unknown escape")),
+            _ => return Err(Fault::new("an unknown escape")),
         })
     }
 
@@ -229,7 +217,7 @@ impl<'a> Reader<'a> {
                 self.at += 4;
                 Ok(value)
             }
-            _ => Err(self.fault("an unknown escape")),
+            _ => Err(Fault::new("an unknown escape")),
         }
     }
 
@@ -276,6 +264,6 @@ impl<'a> Reader<'a> {
             self.at += usize::from(ahead(self, b"+-"));
             good &= !self.digits().is_empty();
         }
-        if good { Ok(()) } else { Err(self.fault("not a value")) }
+        if good { Ok(()) } else { Err(Fault::new("not a value")) }
     }
 }

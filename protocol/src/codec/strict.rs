@@ -12,20 +12,20 @@ use super::reader::{Fault, Reader};
 
 impl Error for Fault {
     fn custom<T: std::fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string())
+        Self::new(&message.to_string())
     }
 
     // None of these quotes a value, and a name only as it may be shown.
     fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("not {expected}"))
+        Self::new(&format!("not {expected}"))
     }
 
     fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("not {expected}"))
+        Self::new(&format!("not {expected}"))
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Self::new(format!("not {expected}"))
+        Self::new(&format!("not {expected}"))
     }
 
     fn unknown_variant(name: &str, _: &'static [&'static str]) -> Self {
@@ -51,14 +51,6 @@ impl<'de> Reader<'de> {
     }
 }
 
-/// A visitor's own error, with the place where it happened.
-macro_rules! here {
-    ($reader:expr, $visited:expr) => {{
-        let visited: Result<_, Fault> = $visited;
-        visited.map_err(|fault| $reader.locate(fault))
-    }};
-}
-
 impl<'de> Deserializer<'de> for &mut Reader<'de> {
     type Error = Fault;
 
@@ -75,7 +67,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let value = self.integer()?;
-        here!(self, visitor.visit_u64(value))
+        visitor.visit_u64(value)
     }
 
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -92,7 +84,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let text = self.string()?;
-        here!(self, visitor.visit_str(&text))
+        visitor.visit_str(&text)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
@@ -118,12 +110,12 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.open(b'[', "not a list")?;
-        here!(self, visitor.visit_seq(Entries { reader: self, first: true }))
+        visitor.visit_seq(Entries { reader: self, first: true })
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         self.open(b'{', "not an object")?;
-        here!(self, visitor.visit_map(Entries { reader: self, first: true }))
+        visitor.visit_map(Entries { reader: self, first: true })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -145,9 +137,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         if object {
             self.open(b'{', "not a name or an object of one entry")?;
         }
-        let value = here!(self, visitor.visit_enum(Variant { reader: self, object }))?;
+        let value = visitor.visit_enum(Variant { reader: self, object })?;
         if object && self.next(&mut false, b'}')? {
-            return Err(self.fault("not an object of one entry"));
+            return Err(Fault::new("not an object of one entry"));
         }
         Ok(value)
     }
@@ -213,18 +205,18 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
     type Error = Fault;
 
     fn unit_variant(self) -> Result<(), Fault> {
-        if self.object { Err(self.reader.fault("a variant without content")) } else { Ok(()) }
+        if self.object { Err(Fault::new("a variant without content")) } else { Ok(()) }
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
-        if self.object { seed.deserialize(self.reader) } else { Err(self.reader.fault("a variant with content")) }
+        if self.object { seed.deserialize(self.reader) } else { Err(Fault::new("a variant with content")) }
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, Fault> {
-        Err(self.reader.fault("no protocol type has such a variant"))
+        Err(Fault::new("no protocol type has such a variant"))
     }
 
     fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], _: V) -> Result<V::Value, Fault> {
-        Err(self.reader.fault("no protocol type has such a variant"))
+        Err(Fault::new("no protocol type has such a variant"))
     }
 }
