@@ -3,8 +3,9 @@
 
 use std::fmt;
 
-use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::base;
 
 /// A byte string of any length, base64url in JSON.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -18,7 +19,7 @@ impl Bytes {
     /// The base64url text of these bytes.
     #[must_use]
     pub fn to_text(&self) -> String {
-        BASE64URL_NOPAD.encode(&self.0)
+        base::to_base64url(&self.0)
     }
 }
 
@@ -26,13 +27,13 @@ impl<const N: usize> Fixed<N> {
     /// The base64url text of these bytes.
     #[must_use]
     pub fn to_text(&self) -> String {
-        BASE64URL_NOPAD.encode(&self.0)
+        base::to_base64url(&self.0)
     }
 
     /// Reads base64url text of exactly `N` bytes.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok()?;
+        let bytes = base::from_base64url(text)?;
         bytes.try_into().ok().map(Self)
     }
 }
@@ -83,7 +84,7 @@ impl de::Visitor<'_> for TextVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| E::custom("not base64url without padding"))
+        base::from_base64url(text).ok_or_else(|| E::custom("not base64url without padding"))
     }
 }
 

@@ -137,6 +137,6 @@ impl Digest {
     /// Lower-case hexadecimal, for people and logs.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        data_encoding::HEXLOWER.encode(self.as_bytes())
+        crate::base::to_hex(self.as_bytes())
     }
 }

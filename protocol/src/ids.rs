@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::base;
 use crate::bytes::{Bytes, Fixed};
 use crate::digest::{Digest, Domain};
 use crate::limits;
@@ -105,14 +106,14 @@ impl GrantId {
         if text.bytes().any(|b| b.is_ascii_uppercase()) {
             return None;
         }
-        let bytes = data_encoding::BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?;
+        let bytes = base::from_base32(&text.to_ascii_uppercase())?;
         bytes.try_into().ok().map(Self)
     }
 }
 
 impl fmt::Display for GrantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&data_encoding::BASE32_NOPAD.encode(&self.0).to_ascii_lowercase())
+        f.write_str(&base::to_base32(&self.0).to_ascii_lowercase())
     }
 }
 
@@ -144,13 +145,13 @@ impl Ticket {
     /// From 16 random bytes.
     #[must_use]
     pub fn from_random(random: &[u8; 16]) -> Self {
-        Self(data_encoding::BASE32_NOPAD.encode(random))
+        Self(base::to_base32(random))
     }
 
     /// Checks `[A-Z2-7]{26}` with zero trailing bits.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let bytes = data_encoding::BASE32_NOPAD.decode(text.as_bytes()).ok()?;
+        let bytes = base::from_base32(text)?;
         (bytes.len() == 16).then(|| Self(text.to_owned()))
     }
 

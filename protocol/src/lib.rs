@@ -5,6 +5,7 @@
 //! Nothing here does I/O or reads a clock: time arrives as an argument. The PAM module, the
 //! gateway and the command line all link this crate, so that there is one verifier.
 
+mod base;
 pub mod bytes;
 pub mod codec;
 pub mod digest;
