@@ -17,6 +17,7 @@ deps: ## install what the other targets need (Debian packages, tools under targe
 .PHONY: build
 build: ## the daemon, the command line (dev) and the PAM module (as it ships, built alone)
 	cargo build --locked -p twinlock-gatewayd --bins
+	RUSTFLAGS="$$RUSTFLAGS -C force-frame-pointers=yes" \
 	cargo rustc --locked --profile module -p pam-twinlock --lib --crate-type cdylib --target-dir $(TARGET)/module
 
 .PHONY: check
