@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
@@ -17,7 +18,11 @@ use twinlock_protocol::softphone::{self, Fixture, Phone};
 use twinlock_protocol::statement::{Decision, SignedStatement, StartStatement};
 use twinlock_protocol::verify::VerifiedRequest;
 use twinlock_protocol::{Bytes, UnixTime};
-use twinlock_tests::world::{built_binary, workspace};
+use twinlock_tests::installation::{Installation, Plan};
+use twinlock_tests::ns::in_namespace;
+use twinlock_tests::proc::{Finished, eventually};
+use twinlock_tests::world::{self, built_binary, workspace};
+use twinlock_tests::{Bed, Tail, here};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -312,4 +317,144 @@ fn a_grant_under_a_newer_roster_than_its_requests_is_proved_with_that_roster() {
         assert!(!bench.recipe(&path, &grant.pin()).status.success(), "{name}: the recipe took it");
         assert!(!bench.tool(&path, &grant.pin()).status.success(), "{name}: audit verify took it");
     }
+}
+
+// ---- on a real grant ----------------------------------------------------------------------------
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[track_caller]
+fn twinlock(bed: &Bed, arguments: &[&str]) -> String {
+    let words: Vec<&str> = std::iter::once("twinlock").chain(arguments.iter().copied()).collect();
+    let done = bed.run("root", &words);
+    assert!(done.ok(), "{arguments:?}: {done:?}");
+    done.stdout
+}
+
+fn as_json(bed: &Bed, arguments: &[&str]) -> Value {
+    let words: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+    serde_json::from_str(&twinlock(bed, &words)).unwrap()
+}
+
+/// Somebody without a name, a network, an environment or a way to get more.
+fn stranger(bed: &Bed, words: &[&str]) -> Finished {
+    let nobody = ["unshare", "-n", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"];
+    let bare = ["env", "-i", "PATH=/usr/bin:/bin"];
+    let all: Vec<&str> = nobody.into_iter().chain(bare).chain(words.iter().copied()).collect();
+    bed.run("root", &all)
+}
+
+/// `sudo true` by alice, approved by bob and carol, over and told of; its grant.
+fn granted(bed: &Bed, installation: &Installation<'_>) -> String {
+    let mut terminal = bed.terminal("alice", &["sudo", "true"]);
+    installation.approve_by_two(&terminal, "bob", "carol");
+    assert_eq!(terminal.exit_code(LIMIT), 0, "{}", terminal.screen());
+    let grant = as_json(bed, &["grants"])[0]["grant"].as_str().unwrap().to_owned();
+    eventually("the end is told", LIMIT, || {
+        let shown = as_json(bed, &["audit", "show", &grant]);
+        !shown["session"].is_null() && !shown["ended"].is_null()
+    });
+    grant
+}
+
+/// Catalogue: L7 (control: inline)
+#[test]
+fn a_real_grants_evidence_is_checked_by_a_stranger_without_a_network() {
+    in_namespace(here!(), |bed| {
+        bed.wire(&Tail::Twinlock);
+        bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
+        let installation = Plan::new().start(bed);
+        let grant = granted(bed, &installation);
+        let pin = installation.envelope.digest.to_hex();
+        let (file, script) = ("/tmp/grant.json", "/tmp/check.sh");
+        let said = twinlock(bed, &["audit", "show", &grant, "--evidence", file]);
+        assert!(said.contains(&format!("twinlock audit verify {file} --pin {pin}")), "{said}");
+        let again = bed.run("root", &["twinlock", "audit", "show", &grant, "--evidence", file]);
+        assert!(!again.ok() && again.stderr.contains("cannot write"), "evidence is not overwritten: {again:?}");
+        let bytes = fs::read(file).unwrap();
+        fs::remove_file(file).unwrap();
+        bed.write(file, &bytes);
+        bed.write(script, recipe());
+        let verify = |pin: &str| stranger(bed, &["twinlock", "audit", "verify", file, "--pin", pin]);
+        let follow = |pin: &str| stranger(bed, &["bash", script, file, pin]);
+
+        let told = verify(&pin);
+        assert!(told.ok(), "{told:?}");
+        for part in [
+            "VERIFIED",
+            "who        alice (alice)",
+            "what       true",
+            "as         root on web01, by sudo",
+            "bob approved exactly this request",
+            "carol approved exactly this request",
+            "assurance C",
+            "the command ended",
+            "bob and carol are two people of the roster",
+            "- host: claimed, not proven",
+            "- times: claims",
+            "- end: claimed, not proven: the host's word",
+        ] {
+            assert!(told.stdout.contains(part), "{part}: {}", told.stdout);
+        }
+        let followed = follow(&pin);
+        assert!(followed.ok() && followed.stdout.contains("approved by carol"), "{followed:?}");
+
+        // Another organisation's digest, and one bit of one signature.
+        let foreign = "0".repeat(64);
+        assert!(!verify(&foreign).ok() && !follow(&foreign).ok());
+        let mut changed: Value = serde_json::from_slice(&bytes).unwrap();
+        inside(&mut changed["record"]["evidence"], |evidence| {
+            flip(&mut evidence["statements"][1]["assertion"]["signature"], 30);
+        });
+        bed.write(file, serde_json::to_vec(&changed).unwrap());
+        let refused = verify(&pin);
+        assert!(!refused.ok() && refused.stderr.contains("the check \"approvals\" failed"), "{refused:?}");
+        let refused = follow(&pin);
+        assert!(!refused.ok() && refused.stderr.contains("FAILED: approval 1: passkey"), "{refused:?}");
+        bed.write(file, &bytes);
+        assert!(verify(&pin).ok() && follow(&pin).ok());
+    });
+}
+
+/// Catalogue: V5 (control: inline)
+#[test]
+fn a_session_that_the_gateways_log_is_silent_about_is_told_by_its_host() {
+    in_namespace(here!(), |bed| {
+        bed.wire(&Tail::Twinlock);
+        bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
+        let mut installation = Plan::new().start(bed);
+        let grant = granted(bed, &installation);
+        let report = |bed: &Bed| as_json(bed, &["audit", "report", "--since", "1d", "--records", world::GRANTS_DIR]);
+        let good = report(bed);
+        assert_eq!((&good["totals"]["granted"], &good["requesters"][0]["requester"]), (&1.into(), &"alice".into()));
+        assert_eq!(good["pairs"][0]["approvers"], json!(["bob", "carol"]));
+        assert_eq!(good["mismatches"], json!([]), "log and record tell the same");
+        let page = twinlock(bed, &["audit", "report"]);
+        assert!(page.contains("1 asked, 1 granted") && page.contains("bob + carol"), "{page}");
+
+        // The gateway granted, and keeps no word of it; the host reports what was never noted.
+        installation.agent.kill();
+        installation.gateway.kill();
+        installation.reaper.kill();
+        for entry in fs::read_dir(world::GATEWAY_DIR).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("gateway.db") {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        for mark in ["started", "ended"] {
+            let _absent = fs::remove_file(Path::new(world::GRANTS_DIR).join(format!("{grant}.{mark}")));
+        }
+        installation.restart_reaper();
+        installation.restart_gateway();
+        installation.restart_agent();
+        eventually("the host's word is refused and told", LIMIT, || {
+            twinlock(bed, &["audit", "list"]).contains("report refused")
+        });
+        let told = report(bed);
+        assert_eq!(told["totals"]["granted"], 0);
+        let kinds: Vec<(&Value, &Value)> =
+            told["mismatches"].as_array().unwrap().iter().map(|line| (&line["what"], &line["grant"])).collect();
+        let grant = Value::from(grant);
+        assert_eq!(kinds, [(&"never_issued".into(), &grant), (&"not_in_log".into(), &grant)]);
+    });
 }
