@@ -64,6 +64,7 @@ pub struct Phone {
     /// Its owner.
     pub person: PersonId,
     passkey: EcdsaKeyPair,
+    passkey_pkcs8: Vec<u8>,
     device_key: SigningKey,
 }
 
@@ -91,6 +92,7 @@ impl Phone {
             },
             person: PersonId::new(person).expect("person id"),
             passkey,
+            passkey_pkcs8: pkcs8.as_ref().to_vec(),
             device_key,
         }
     }
@@ -265,6 +267,22 @@ impl Phone {
     #[must_use]
     pub fn sign_possession(&self, roster: &Roster) -> SignedStatement {
         self.sign(roster, POSSESSION_DOMAINS, &self.possession().to_bytes())
+    }
+
+    /// The same passkey beside a new device key, as a browser has it that dropped the old one.
+    #[must_use]
+    pub fn with_new_device_key(&self) -> Self {
+        let passkey =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &self.passkey_pkcs8, &SystemRandom::new())
+                .expect("its own key");
+        let (device_key, _) = SigningKey::generate().expect("key");
+        Self {
+            device: Device { device_key: Some(device_key.public()), ..self.device.clone() },
+            person: self.person.clone(),
+            passkey,
+            passkey_pkcs8: self.passkey_pkcs8.clone(),
+            device_key,
+        }
     }
 
     /// Forgets the device key and makes a new one, as a browser does that dropped it.

@@ -171,10 +171,10 @@ pub(super) fn verify_signature<'a>(
     signed: &SignedStatement,
 ) -> Result<(&'a Person, &'a Device), DenyReason> {
     let (person, device) = signer(own, version, digest, signed)?;
+    own.rules.check_device(device)?;
     if !own.approvers().iter().any(|one| one.id == person.id) {
         return Err(DenyReason::ApproverNotEligible);
     }
-    own.rules.check_device(device)?;
     webauthn::verify_signed_statement(&Expected { roster: own, device, domains: ROSTER_DOMAINS }, signed)?;
     Ok((person, device))
 }
