@@ -64,3 +64,4 @@ bench: deps build ## what an elevation costs, with the floors that fail a build
 .PHONY: catalogue
 catalogue: ## attack id, its test, its positive control; fails when a control is missing
 	@tests/scripts/catalogue
+	@tests/scripts/past-attacks

@@ -1,5 +1,7 @@
 //! Evidence that leaves the gateway: `twinlock audit verify` and the recipe of stock tools in
-//! docs/evidence.md, held against each other on grants with one thing changed; and on a real one.
+//! docs/evidence.md, held against each other on grants with one thing changed; and on a real one. And
+//! that docs/past-attacks.md names tests that exist.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -457,4 +459,26 @@ fn a_session_that_the_gateways_log_is_silent_about_is_told_by_its_host() {
         let grant = Value::from(grant);
         assert_eq!(kinds, [(&"never_issued".into(), &grant), (&"not_in_log".into(), &grant)]);
     });
+}
+
+// ---- past attacks -------------------------------------------------------------------------------
+
+/// control: inline
+#[test]
+fn every_test_that_past_attacks_names_exists() {
+    let script = workspace().join("tests/scripts/past-attacks");
+    let check = |document: &[&Path]| Command::new(&script).args(document).output().unwrap();
+    let done = check(&[]);
+    assert!(done.status.success(), "{}", said(&done.stderr));
+    let dir = tempfile::tempdir().unwrap();
+    let document = dir.path().join("past-attacks.md");
+    let row = |tests: &str| {
+        fs::write(&document, format!("| a | b | c | tests |\n| --- | --- | --- | --- |\n| a | b | c | {tests} |\n"))
+            .unwrap();
+        check(&[document.as_path()])
+    };
+    assert!(row("`every_test_that_past_attacks_names_exists`").status.success());
+    let unknown = row("`there_is_no_such_test`");
+    assert!(!unknown.status.success() && said(&unknown.stderr).contains("there is no test `there_is_no_such_test`"));
+    assert!(!row("a test").status.success(), "a row without a test");
 }
