@@ -17,6 +17,7 @@ use twinlock_protocol::slots::{
 };
 use twinlock_protocol::{DenyReason, Digest};
 
+use crate::journal;
 use crate::refusal::Refusal;
 use crate::trusted::{Owner, TrustError, Writable, failed};
 
@@ -25,31 +26,52 @@ const LOCK_TRIES: u32 = 100;
 
 /// Reads the roster that this host pins: of the two slots, the newest that is the roster of its pin.
 /// Its signatures were verified before it came here; whoever can write here could write any pin.
+/// When a slot fails and the other one counts, which may be older, the system log is told.
 ///
 /// # Errors
 /// [`DenyReason::RosterUnsound`], with words for the system log.
 pub fn load(directory: &Path, owner: Owner) -> Result<VerifiedRoster, Refusal> {
-    let unsound = |detail: String| Refusal::logging(DenyReason::RosterUnsound, detail);
+    let (roster, failed) = newest(directory, owner)?;
+    if let Some(why) = failed {
+        journal::refused("one slot of the roster, the other counts", &unsound(why));
+    }
+    Ok(roster)
+}
+
+fn unsound(detail: impl ToString) -> Refusal {
+    Refusal::logging(DenyReason::RosterUnsound, detail)
+}
+
+/// The newest roster, and what is wrong with a slot that would have come first.
+pub(crate) fn newest(directory: &Path, owner: Owner) -> Result<(VerifiedRoster, Option<String>), Refusal> {
+    let mut failed = None;
     let mut slots = Vec::new();
     for path in ROSTER_SLOTS.map(|name| directory.join(name)) {
         match read_slot(&path, owner) {
-            Ok(slot) => slots.extend(slot),
+            Ok(Some(slot)) => slots.push(slot),
+            Ok(None) if is_blank(&path, owner) => {}
+            Ok(None) => failed = Some(format!("{} is torn", path.display())),
             Err(error) if error.is_missing() => {}
-            Err(error) => return Err(unsound(error.to_string())),
+            Err(error) => return Err(unsound(error)),
         }
     }
     slots.sort_by_key(|slot| std::cmp::Reverse(slot.sequence));
-    let mut why = format!("no slot in {} holds a roster", directory.display());
     for slot in slots {
         let verified = RosterEnvelope::from_bytes(&slot.payload)
             .map_err(|error| error.to_string())
             .and_then(|envelope| VerifiedRoster::pinned(&envelope, &slot.pin).map_err(|error| error.to_string()));
         match verified {
-            Ok(roster) => return Ok(roster),
-            Err(error) => why = error,
+            Ok(roster) => return Ok((roster, failed)),
+            Err(error) => failed = Some(error),
         }
     }
-    Err(unsound(why))
+    Err(unsound(failed.unwrap_or_else(|| format!("no slot in {} holds a roster", directory.display()))))
+}
+
+/// Whether a slot was made and never written.
+fn is_blank(path: &Path, owner: Owner) -> bool {
+    let header = owner.open(path, Writable::No).and_then(|file| read_bytes(&file, path, HEADER_BYTES));
+    header.is_ok_and(|header| header.iter().all(|byte| *byte == 0))
 }
 
 /// Stores a roster with the digest to pin, for `twinlock host join`; the module itself never calls
@@ -95,7 +117,6 @@ pub fn adopt(
 /// slots can't be read.
 pub fn check_newest(directory: &Path, owner: Owner, roster: &VerifiedRoster) -> Result<(), Refusal> {
     let version = roster.roster().version;
-    let unsound = |error: TrustError| Refusal::logging(DenyReason::RosterUnsound, error);
     for path in roster_form(directory).paths {
         let file = match owner.open(&path, Writable::No) {
             Ok(file) => file,

@@ -125,7 +125,10 @@ fn another_roster_than_the_tokens_is_not_pinned() {
     assert!(!refused.status.success() && text(&refused).contains("--replace"), "{}", text(&refused));
     let replaced = join(&place, "web01", &other_token, &["--replace"]);
     assert!(replaced.status.success(), "{}", text(&replaced));
-    assert_eq!(slot(&place, "web01-state/roster/slot1").unwrap().pin, other);
+    // In both slots: if one tears, the host must not fall back to what was replaced.
+    for name in ["slot0", "slot1"] {
+        assert_eq!(slot(&place, &format!("web01-state/roster/{name}")).unwrap().pin, other, "{name}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use twinlock_protocol::ids::CaId;
 use twinlock_protocol::roster::RosterEnvelope;
 
 use super::*;
-use crate::roster_slots::{crl_floor, load, raise_crl_floor, store};
+use crate::roster_slots::{crl_floor, load, newest, raise_crl_floor, store};
 
 struct Shelf {
     directory: tempfile::TempDir,
@@ -44,11 +44,16 @@ fn the_newest_slot_counts_and_a_torn_one_leaves_the_other() {
     assert_eq!(shelf.loaded(), None);
     shelf.store(0);
     assert_eq!(shelf.loaded(), Some(0));
+    assert_eq!(newest(shelf.directory.path(), owner()).unwrap().1, None, "a slot that waits is no fault");
     shelf.store(1);
     assert_eq!(shelf.loaded(), Some(1));
+    let failed = || newest(shelf.directory.path(), owner()).unwrap().1;
+    assert_eq!(failed(), None, "control");
     shelf.tear("slot1");
     assert_eq!(shelf.loaded(), Some(0), "the write that tore leaves what was there");
+    assert!(failed().unwrap().contains("slot1 is torn"), "and is told");
     shelf.store(1);
+    assert_eq!(failed(), None);
     assert_eq!(shelf.loaded(), Some(1));
     shelf.tear("slot0");
     shelf.tear("slot1");
@@ -80,6 +85,11 @@ fn a_roster_that_is_not_the_pinned_one_is_refused() {
     let [one, other] = [&shelf.envelopes[0], &shelf.envelopes[1]];
     store(shelf.directory.path(), owner(), 1, other.digest, &one.to_bytes()).unwrap();
     assert_eq!(load(shelf.directory.path(), owner()).unwrap_err().reason, DenyReason::RosterUnsound);
+    // Nor does it pass in silence where the other slot still counts.
+    shelf.store(0);
+    store(shelf.directory.path(), owner(), 1, one.digest, &other.to_bytes()).unwrap();
+    assert_eq!(shelf.loaded(), Some(0));
+    assert!(newest(shelf.directory.path(), owner()).unwrap().1.is_some());
 }
 
 /// Catalogue: V4 (control: inline)

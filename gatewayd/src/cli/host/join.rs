@@ -68,6 +68,11 @@ pub fn run(arguments: &JoinArgs) -> Result<(), Failure> {
     files::directory(&slots, 0o750, readers)?;
     files::directory(&arguments.state_dir.join("grants"), 0o700, reaper)?;
     pin(&slots, &roster, &bytes, readers)?;
+    // What was replaced must not come back, should this slot ever fail.
+    let mut pins = ROSTER_SLOTS.iter().filter_map(|name| read_slot(&slots.join(name))).map(|slot| slot.pin);
+    if pins.any(|pin| pin != roster.digest()) {
+        pin(&slots, &roster, &bytes, readers)?;
+    }
     for (name, text) in &configurations {
         seal::replace(&arguments.etc_dir.join(name), text.as_bytes(), 0o644, None)?;
     }
