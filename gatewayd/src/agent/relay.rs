@@ -148,7 +148,8 @@ impl<C: Clock + Clone> Relay<C> {
         }
         let uid = asking_uid(&request.requester);
         let limited = |retry| (DenyReason::RateLimited, Some(retry));
-        let waiting = self.open.values().filter(|open| open.uid == Some(uid)).count();
+        // Whose the resumed ones are that an earlier agent took, nobody says: they count for all.
+        let waiting = self.open.values().filter(|open| open.uid.is_none_or(|asks| asks == uid)).count();
         admit_pending(waiting, self.pending).map_err(limited)?;
         self.rate.admit(uid).map_err(limited)?;
         let token = submit.resume_token;
@@ -510,6 +511,20 @@ mod tests {
         }
         assert_eq!(reason_of(&bench.submit(1001).3), (DenyReason::RateLimited, Some(30)));
         assert!(matches!(bench.submit(1002).3.as_slice(), [Effect::ToGateway(_)]), "another user is served");
+    }
+
+    #[test]
+    fn requests_that_an_earlier_agent_took_count_as_waiting() {
+        for (resumed, admitted) in [(3, true), (4, false)] {
+            let mut bench = Bench::new();
+            for _ in 0..resumed {
+                let (id, submit) = bench.submission(|_| {});
+                let conn = bench.conn();
+                let _ = bench.step(Input::FromModule(conn, ModuleMessage::Resume(resume_of(id, &submit))));
+            }
+            let (_, _, _, effects) = bench.submit(1001);
+            assert_eq!(matches!(effects.as_slice(), [Effect::ToGateway(_)]), admitted, "after {resumed}: {effects:?}");
+        }
     }
 
     #[test]

@@ -40,8 +40,7 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`].
 pub fn client(host: &HostId, key: &Path) -> Result<Arc<ClientConfig>, TlsError> {
-    let der = std::fs::read(key).map_err(|source| TlsError::Key { path: key.into(), source })?;
-    let der = Zeroizing::new(der);
+    let der = read_key(key).map_err(|source| TlsError::Key { path: key.into(), source })?;
     let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(
         &PrivatePkcs8KeyDer::from(der.as_slice()),
         &rcgen::PKCS_ECDSA_P256_SHA256,
@@ -56,6 +55,21 @@ pub fn client(host: &HostId, key: &Path) -> Result<Arc<ClientConfig>, TlsError> 
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// Reads a key that nobody but its owner can read.
+fn read_key(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    use std::io::Read as _;
+    use std::os::unix::fs::MetadataExt as _;
+    let mut file = std::fs::File::open(path)?;
+    let meta = file.metadata()?;
+    if meta.mode() & 0o077 != 0 {
+        return Err(std::io::Error::other("it is readable by others than its owner: chmod 600"));
+    }
+    // At once in its full size: growing would leave copies behind.
+    let mut der = Zeroizing::new(Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0).saturating_add(1)));
+    file.read_to_end(&mut der)?;
+    Ok(der)
 }
 
 /// A certificate over the agent's own key. Only its key says anything; the dates are wide because
@@ -124,5 +138,26 @@ impl ServerCertVerifier for AnyKey {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         vec![SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_can_read_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.key");
+        std::fs::write(&path, b"key").unwrap();
+        for (mode, used) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_key(&path).is_ok(), used, "{mode:o}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read_key(&path).unwrap().as_slice(), b"key");
     }
 }
