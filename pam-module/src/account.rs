@@ -16,7 +16,7 @@ use twinlock_protocol::request::{
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::signature::{PublicKey, SigningKey};
 use twinlock_protocol::verify::{Signer, VerifiedRequest, verify_request};
-use twinlock_protocol::{Bytes, DenyReason, Fixed, escape};
+use twinlock_protocol::{Bytes, DenyReason, Fixed, escape, limits};
 use zeroize::Zeroizing;
 
 use crate::ask::Asking;
@@ -157,15 +157,29 @@ impl Resolved {
         let account = account.ok_or(DenyReason::NotUnderstood)?;
         view.shell = match shell {
             ShellSource::None => None,
-            ShellSource::Environment => facts.environment.shell.clone().map(Arg),
-            ShellSource::Target => Some(Arg::from(account.shell.as_os_str().as_encoded_bytes())),
+            // Without SHELL, sudo takes the invoking user's own.
+            ShellSource::Environment => match &facts.environment.shell {
+                Some(shell) => Some(Arg(shown_whole(shell)?)),
+                None => accounts.by_uid(facts.caller.real_uid).map(|account| path(&account.shell)),
+            },
+            ShellSource::Target => Some(path(&account.shell)),
             ShellSource::Word(path) => Some(Arg(path)),
         };
         if view.mode == Mode::Edit {
-            view.editor = facts.environment.editor.clone().map(Arg);
+            view.editor = facts.environment.editor.as_deref().map(shown_whole).transpose()?.map(Arg);
         }
         Ok(Self { view, target: Target { user: account.name, uid: account.uid, group }, questions })
     }
+}
+
+fn path(path: &Path) -> Arg {
+    Arg::from(path.as_os_str().as_encoded_bytes())
+}
+
+/// What people can't be shown whole is refused, never cut: the rest could be what runs.
+fn shown_whole(value: &[u8]) -> Result<Vec<u8>, Refusal> {
+    // Far more than a path may have, and little beside argv.
+    if value.len() > limits::REQUEST_BYTES / 16 { Err(DenyReason::TooLong.into()) } else { Ok(value.to_vec()) }
 }
 
 #[allow(clippy::too_many_arguments)] // one argument per source of facts; a struct would only rename them
@@ -219,11 +233,11 @@ fn sign(
     session_key: &SigningKey,
 ) -> Result<VerifiedRequest, Refusal> {
     let config_invalid = |detail: String| Refusal::logging(DenyReason::ConfigInvalid, detail);
-    let pkcs8 = owner.read(&config.host_key, KEY_BYTES).map_err(|error| config_invalid(error.to_string()))?;
+    let pkcs8 = owner.read_secret(&config.host_key, KEY_BYTES).map_err(|error| config_invalid(error.to_string()))?;
     let pkcs8 = Zeroizing::new(pkcs8);
     let host_key = SigningKey::from_pkcs8(&pkcs8).map_err(|error| config_invalid(format!("host_key: {error}")))?;
     let bytes = request.to_bytes();
-    if bytes.len() > twinlock_protocol::limits::REQUEST_BYTES {
+    if bytes.len() > limits::REQUEST_BYTES {
         return Err(DenyReason::TooLong.into());
     }
     let id = ElevationRequest::id_of(&bytes);

@@ -314,6 +314,8 @@ fn address(origin: &str, ticket: &Ticket) -> String {
 
 fn told(refused: &Refused) -> Refusal {
     match refused.retry_after_s {
+        // Nobody's word: a person's comes with a statement, see `denied`.
+        None if refused.reason == DenyReason::Denied => Refusal::saying(refused.reason, "so says the gateway alone"),
         None => refused.reason.into(),
         Some(seconds) => Refusal::saying(refused.reason, format!("try again in {}", minutes(seconds.into()))),
     }

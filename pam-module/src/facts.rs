@@ -56,11 +56,7 @@ impl Environment {
     fn read() -> Self {
         let first = |names: &[&str]| {
             let value = |name: &&str| std::env::var_os(name).map(OsStringExt::into_vec).filter(|v| !v.is_empty());
-            // A value that fills the request would only shut the requester out; it is cut off here.
-            names.iter().find_map(value).map(|mut value| {
-                value.truncate(limits::LOGIN_BYTES);
-                value
-            })
+            names.iter().find_map(value)
         };
         Self {
             term: first(&["TERM"]),

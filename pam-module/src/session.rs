@@ -121,9 +121,9 @@ fn contain(
     let internal =
         |error: rustix::io::Errno| Refusal::logging(DenyReason::ContainmentFailed, format!("pidfd: {error}"));
     let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).map_err(internal)?;
-    let terminal = (world.terminal)();
+    let terminal = (world.terminal)().and_then(|terminal| terminal.for_warnings());
     let mut descriptors = vec![pidfd.as_fd()];
-    descriptors.extend(terminal.as_ref().and_then(|terminal| terminal.device()).map(|device| device.as_fd()));
+    descriptors.extend(terminal.as_ref().map(|device| device.as_fd()));
     link.send_with(&ReaperRequest::Register(Box::new(register.clone())), &descriptors, signals)?;
     match reply(&mut link, give_up_at, signals)? {
         ReaperReply::Registered(registered) => {

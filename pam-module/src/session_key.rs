@@ -1,6 +1,7 @@
 //! The session key: made for one request, held as PKCS #8 in memory that is overwritten when the
-//! grant is gone, used three times (request, certificate, start). And the other secrets that a
-//! request needs from the kernel's random source.
+//! handle gives it up, used three times (request, certificate, start). (While it signs, ring has a
+//! copy of its own; and a process that just exits overwrites nothing: then the kernel does.) And
+//! the other secrets that a request needs from the kernel's random source.
 #![forbid(unsafe_code)]
 
 use ring::rand::{SecureRandom as _, SystemRandom};

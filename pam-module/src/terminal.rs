@@ -65,9 +65,12 @@ impl Terminal {
         }
     }
 
-    /// The device, to hand to the reaper for its warnings.
+    /// The device once more, to hand to the reaper for its warnings: it can't read what is typed,
+    /// and a terminal that is stopped doesn't hold it up.
     #[must_use]
-    pub fn device(&self) -> Option<&File> {
-        self.device.as_ref()
+    pub fn for_warnings(&self) -> Option<File> {
+        self.device.as_ref()?;
+        let flags = (OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK).bits().cast_signed();
+        File::options().write(true).custom_flags(flags).open("/dev/tty").ok()
     }
 }

@@ -114,15 +114,31 @@ impl Owner {
     /// # Errors
     /// [`TrustError`].
     pub fn read(self, path: &Path, limit: usize) -> Result<Vec<u8>, TrustError> {
-        let file = self.open(path, Writable::No)?;
-        let mut bytes = Vec::new();
-        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        file.take(most).read_to_end(&mut bytes).map_err(|source| failed(path, source))?;
-        if bytes.len() > limit {
-            return Err(not_trusted(path, "is too long"));
-        }
-        Ok(bytes)
+        read(&self.open(path, Writable::No)?, path, limit)
     }
+
+    /// The same for a key, which nobody but its owner may be able to read.
+    ///
+    /// # Errors
+    /// [`TrustError`].
+    pub fn read_secret(self, path: &Path, limit: usize) -> Result<Vec<u8>, TrustError> {
+        let file = self.open(path, Writable::No)?;
+        if file.metadata().map_err(|source| failed(path, source))?.mode() & 0o077 != 0 {
+            return Err(not_trusted(path, "is readable by others than root: chmod 600"));
+        }
+        read(&file, path, limit)
+    }
+}
+
+fn read(file: &File, path: &Path, limit: usize) -> Result<Vec<u8>, TrustError> {
+    // At once in its full size: growing would leave copies of a key behind.
+    let mut bytes = Vec::with_capacity(limit.saturating_add(1));
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most).read_to_end(&mut bytes).map_err(|source| failed(path, source))?;
+    if bytes.len() > limit {
+        return Err(not_trusted(path, "is too long"));
+    }
+    Ok(bytes)
 }
 
 /// Whether a file is opened for writing too.

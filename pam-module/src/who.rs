@@ -101,18 +101,21 @@ pub fn decide(conversation: &dyn Conversation, accounts: &dyn Accounts, caller: 
     if decision == Decision::AsksForSu && is_sudo {
         return Err(unknown());
     }
-    // sudoedit opens its session with real uid 0 whoever called it: PAM_RUSER must agree.
+    // sudoedit opens its session with real uid 0 whoever called it: PAM_RUSER must agree, and sudo
+    // must have set it (`Defaults !pam_ruser`).
     let ruser_is_root = match conversation.ruser() {
-        None => true,
+        None => decision == Decision::AsksForSu,
         Some(Ok(name)) => accounts.by_name(&name).is_some_and(|account| account.uid == 0),
         Some(Err(NotText)) => false,
     };
     if caller.real_uid == 0 && ruser_is_root {
         return Ok(Decision::Passes);
     }
+    // Both ways: another name of one's own uid may have another shell, or other groups.
     let target_is_self = || {
         let user = conversation.user()?;
-        accounts.by_name(&user).map(|account| account.uid == caller.real_uid)
+        let same_uid = accounts.by_name(&user)?.uid == caller.real_uid;
+        Some(same_uid && accounts.by_uid(caller.real_uid)?.name == user)
     };
     match decision {
         Decision::AsksForSu if target_is_self() == Some(true) => Ok(Decision::Passes),

@@ -127,7 +127,7 @@ impl Accounts for People {
     fn by_name(&self, name: &str) -> Option<Account> {
         let uid = match name {
             "root" | "toor" => 0,
-            "alice" => 1001,
+            "alice" | "alice-too" => 1001,
             "bob" => 1002,
             "mallory" => 1005,
             _ => return None,
@@ -150,6 +150,7 @@ pub struct Bench {
     pub caller: Caller,
     pub terminal: Option<Size>,
     pub stderr_is_terminal: bool,
+    pub environment: Environment,
 }
 
 /// Files of root, or of whoever runs the tests.
@@ -198,6 +199,12 @@ impl Bench {
             caller: caller(1001),
             terminal: Some(Size::USUAL),
             stderr_is_terminal: true,
+            environment: Environment {
+                term: Some(b"xterm-256color".to_vec()),
+                locale: Some(b"C.UTF-8".to_vec()),
+                shell: Some(b"/bin/bash".to_vec()),
+                editor: Some(b"vi".to_vec()),
+            },
         };
         std::fs::create_dir(bench.path("roster")).unwrap();
         roster_slots::store(&bench.path("roster"), owner(), 1, envelope.digest, &envelope.to_bytes()).unwrap();
@@ -258,12 +265,7 @@ impl Bench {
                 boot_id: crate::facts::boot_id()?,
                 stdin: StdinKind::Terminal,
                 stderr_is_terminal: self.stderr_is_terminal,
-                environment: Environment {
-                    term: Some(b"xterm-256color".to_vec()),
-                    locale: Some(b"C.UTF-8".to_vec()),
-                    shell: Some(b"/bin/bash".to_vec()),
-                    editor: Some(b"vi".to_vec()),
-                },
+                environment: self.environment.clone(),
             })
         };
         let terminal = || self.terminal.map(Terminal::pretend);

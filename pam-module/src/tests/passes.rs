@@ -17,13 +17,17 @@ fn root_passes_in_sudo_and_su_and_nobody_else_does() {
     for service in ["sudo", "sudo-i", "su", "su-l"] {
         assert_eq!(decision(service, "root", Some("root"), 0), Ok(Decision::Passes));
         assert_eq!(decision(service, "bob", Some("toor"), 0), Ok(Decision::Passes));
-        assert_eq!(decision(service, "bob", None, 0), Ok(Decision::Passes));
         assert_ne!(decision(service, "root", Some("root"), 1001), Ok(Decision::Passes), "{service}");
     }
     // sudoedit opens its session with real uid 0, whoever called it.
     for service in ["sudo", "sudo-i"] {
         assert_eq!(decision(service, "root", Some("alice"), 0), Ok(Decision::AsksForSudo));
         assert_eq!(decision(service, "root", Some("nobody-knows"), 0), Ok(Decision::AsksForSudo));
+        // `Defaults !pam_ruser`: nobody says who called it.
+        assert_eq!(decision(service, "bob", None, 0), Ok(Decision::AsksForSudo));
+    }
+    for service in ["su", "su-l"] {
+        assert_eq!(decision(service, "bob", None, 0), Ok(Decision::Passes));
     }
 }
 
@@ -32,6 +36,8 @@ fn the_same_user_passes_in_su_and_never_in_sudo() {
     for service in ["su", "su-l"] {
         assert_eq!(decision(service, "alice", Some("alice"), 1001), Ok(Decision::Passes));
         assert_eq!(decision(service, "bob", Some("alice"), 1001), Ok(Decision::AsksForSu));
+        // Another name of the same uid is another account: its shell, its groups.
+        assert_eq!(decision(service, "alice-too", Some("alice"), 1001), Ok(Decision::AsksForSu));
     }
     for service in ["sudo", "sudo-i"] {
         assert_eq!(decision(service, "alice", Some("alice"), 1001), Ok(Decision::AsksForSudo));

@@ -166,6 +166,76 @@ fn a_refusal_of_the_gateway_is_told_in_our_words() {
 }
 
 #[test]
+fn a_denial_without_a_persons_statement_is_not_told_as_somebodys() {
+    let bench = Bench::new();
+    let refused = Refused { reason: DenyReason::Denied, retry_after_s: None };
+    let outcome = bench.answer(&mut Bench::script(), |_| ModuleEvent::Refused(refused));
+    assert!(outcome.unwrap_err().lines().starts_with("twinlock: error: denied: so says the gateway alone\n"));
+    // Control: other reasons are the gateway's to give.
+    let refused = Refused { reason: DenyReason::Revoked, retry_after_s: None };
+    let outcome = bench.answer(&mut Bench::script(), |_| ModuleEvent::Refused(refused));
+    assert!(outcome.unwrap_err().lines().starts_with("twinlock: error: revoked\n"));
+}
+
+/// Catalogue: D6 (control: inline)
+#[test]
+fn a_shell_or_editor_that_cannot_be_shown_whole_is_refused_not_cut() {
+    let mut bench = Bench::new();
+    let long = vec![b'x'; limits::REQUEST_BYTES / 16 + 1];
+    for (line, long_shell, long_editor, fits) in [
+        ("sudo -s id", true, false, false),
+        ("sudo -s id", false, true, true),
+        ("sudoedit /etc/motd", false, true, false),
+        ("sudoedit /etc/motd", true, false, true),
+        ("sudo id", true, true, true),
+    ] {
+        bench.command(line);
+        let value = |is_long: bool, usual: &[u8]| Some(if is_long { long.clone() } else { usual.to_vec() });
+        bench.environment.shell = value(long_shell, b"/bin/bash");
+        bench.environment.editor = value(long_editor, b"vi");
+        let reason = bench.account(&mut Bench::script()).unwrap_err().reason;
+        // Control: what fits comes as far as the agent, which is not there.
+        assert_eq!(reason, if fits { DenyReason::AgentUnavailable } else { DenyReason::TooLong }, "{line}");
+    }
+}
+
+#[test]
+fn people_see_the_whole_shell_and_without_one_the_requesters_own() {
+    let mut bench = Bench::new();
+    bench.command("sudo -s id");
+    let shown = |bench: &Bench| {
+        let mut shell = None;
+        let refused = Refused { reason: DenyReason::Revoked, retry_after_s: None };
+        let _ = bench.answer(&mut Bench::script(), |request| {
+            shell = request.request().view.shell.clone();
+            ModuleEvent::Refused(refused)
+        });
+        shell.map(|shell| shell.0)
+    };
+    let long = [b"/tmp/".to_vec(), vec![b'x'; 300], b"/evil".to_vec()].concat();
+    bench.environment.shell = Some(long.clone());
+    assert_eq!(shown(&bench), Some(long));
+    bench.environment.shell = None;
+    assert_eq!(shown(&bench), Some(b"/bin/sh".to_vec()), "alice's passwd entry");
+}
+
+#[test]
+fn a_host_key_that_others_can_read_is_refused() {
+    let bench = Bench::new();
+    for (mode, reason) in [
+        (0o600, DenyReason::AgentUnavailable), // control
+        (0o400, DenyReason::AgentUnavailable),
+        (0o640, DenyReason::ConfigInvalid),
+        (0o604, DenyReason::ConfigInvalid),
+    ] {
+        std::fs::set_permissions(bench.path("host.key"), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let refusal = bench.account(&mut Bench::script()).unwrap_err();
+        assert_eq!(refusal.reason, reason, "{mode:o}");
+        assert!(mode & 0o077 == 0 || refusal.logged.unwrap().contains("chmod 600"), "{mode:o}");
+    }
+}
+
+#[test]
 fn nobody_in_time_is_a_refusal_and_cancels() {
     let bench = Bench::new();
     bench.configure("approve_by_s = 1");

@@ -94,3 +94,38 @@ fn a_mount_whose_name_is_no_text_shuts_nobody_out() {
         assert!(terminal.screen().contains("root"), "{}", terminal.screen());
     });
 }
+
+/// The reaper may write its warnings to a session's terminal, and nothing else.
+#[test]
+fn the_reaper_cannot_read_what_is_typed_in_a_session() {
+    in_namespace(here!(), |bed| {
+        bed.wire(&Tail::Twinlock);
+        bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
+        let installation = Plan::new().start(bed);
+        let mut terminal = bed.terminal("alice", &["sudo", "sh", "-c", "echo up; read word"]);
+        installation.approve_by_two(&terminal, "bob", "carol");
+        terminal.wait_for("up", LIMIT);
+        let flags = terminal_flags(installation.reaper.pid());
+        assert_eq!(flags.len(), 1, "control: it has the terminal: {flags:?}");
+        let writes_only = nix::libc::O_WRONLY | nix::libc::O_NONBLOCK;
+        assert_eq!(flags[0] & (nix::libc::O_ACCMODE | nix::libc::O_NONBLOCK), writes_only, "{:o}", flags[0]);
+        terminal.send_line("");
+        assert_eq!(terminal.exit_code(LIMIT), 0);
+    });
+}
+
+/// The open flags of each terminal that a process has.
+fn terminal_flags(pid: u32) -> Vec<i32> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let terminals = open.filter(|entry| {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        target.starts_with("/dev/pts") || target == Path::new("/dev/tty")
+    });
+    terminals
+        .map(|entry| {
+            let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", entry.file_name().display())).unwrap();
+            let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+            i32::from_str_radix(flags.trim(), 8).unwrap()
+        })
+        .collect()
+}
