@@ -8,7 +8,7 @@ use twinlock_protocol::ids::{PersonId, TerminalCode, Ticket};
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::verify::{VerifiedAnswer, VerifiedRequest, verify_statement};
 use twinlock_protocol::wire::WIRE_VERSION;
-use twinlock_protocol::wire::module::{Cancel, Granted, ModuleEvent, ModuleMessage, Refused, Resume, Submit};
+use twinlock_protocol::wire::module::{Alarm, Cancel, Granted, ModuleEvent, ModuleMessage, Refused, Resume, Submit};
 use twinlock_protocol::{DenyReason, Fixed, escape, limits};
 
 use crate::clock::{boot_ms, minutes, time_of_day, wall};
@@ -109,6 +109,20 @@ impl Asking<'_> {
             link.send_if_it_fits(&ModuleMessage::Cancel(Cancel {}));
         }
         result
+    }
+
+    /// Audits an answer that did not verify: the grant for the system log, and a word to the gateway
+    /// if one can be reached. Nothing is waited for.
+    pub fn audit(&self, refusal: Refusal, signals: &Signals) -> Refusal {
+        if !refusal.is_attack() {
+            return refusal;
+        }
+        let alarm = Alarm { wire: WIRE_VERSION, request: self.request.id(), reason: refusal.reason };
+        if let Ok(mut link) = Link::connect(&self.config.agent_socket, self.peer, signals) {
+            link.send_if_it_fits(&ModuleMessage::Alarm(alarm));
+        }
+        let detail = refusal.logged.as_deref().unwrap_or(refusal.reason.row().line);
+        Refusal { logged: Some(format!("{detail}; grant {}", self.request.id())), ..refusal }
     }
 
     fn run(
@@ -313,12 +327,13 @@ fn address(origin: &str, ticket: &Ticket) -> String {
 }
 
 fn told(refused: &Refused) -> Refusal {
-    match refused.retry_after_s {
+    let said = match refused.retry_after_s {
         // Nobody's word: a person's comes with a statement, see `denied`.
-        None if refused.reason == DenyReason::Denied => Refusal::saying(refused.reason, "so says the gateway alone"),
-        None => refused.reason.into(),
-        Some(seconds) => Refusal::saying(refused.reason, format!("try again in {}", minutes(seconds.into()))),
-    }
+        None if refused.reason == DenyReason::Denied => Some("so says the gateway alone".to_owned()),
+        None => None,
+        Some(seconds) => Some(format!("try again in {}", minutes(seconds.into()))),
+    };
+    Refusal::told(refused.reason, said)
 }
 
 /// Before the request is submitted, a lost link means that there is no agent.

@@ -1,6 +1,6 @@
 //! One line to the system log (RFC 3164 over /dev/log, facility authpriv) when the module refuses
 //! for a fault of the installation, so that an administrator finds the detail that the terminal
-//! does not show. Never argv, never environment, never a secret; a log that does not listen is not
+//! does not show; and, as an alert, when what should have verified did not. Never argv, never environment, never a secret; a log that does not listen is not
 //! waited for. The audit of requests and grants is the gateway's and the reaper's.
 #![forbid(unsafe_code)]
 
@@ -9,17 +9,20 @@ use std::os::unix::net::UnixDatagram;
 use crate::refusal::Refusal;
 
 /// authpriv (10) · 8 + warning (4).
-const PRIORITY: u32 = 84;
+const WARNING: u32 = 84;
+/// authpriv (10) · 8 + alert (1).
+const ALERT: u32 = 81;
 
 /// Logs a refusal of a hook, or of something that came and changed nothing.
 pub fn refused(what: &str, refusal: &Refusal) {
-    let Some(detail) = refusal.logged.as_deref() else { return };
+    let row = refusal.reason.row();
+    let (priority, how, otherwise) = match refusal.is_attack() {
+        true => (ALERT, "attack: refused", Some(row.line)),
+        false => (WARNING, "refused", None),
+    };
+    let Some(detail) = refusal.logged.as_deref().or(otherwise) else { return };
     let detail = twinlock_protocol::escape::visible(detail.as_bytes());
-    let line = format!(
-        "<{PRIORITY}>pam_twinlock[{}]: {what}: refused: {}: {detail}",
-        std::process::id(),
-        refusal.reason.row().name
-    );
+    let line = format!("<{priority}>pam_twinlock[{}]: {what}: {how}: {}: {detail}", std::process::id(), row.name);
     if let Ok(socket) = UnixDatagram::unbound()
         && socket.set_nonblocking(true).is_ok()
     {

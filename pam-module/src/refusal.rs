@@ -17,17 +17,39 @@ pub struct Refusal {
     pub said: Option<String>,
     /// More words for the system log.
     pub logged: Option<String>,
+    /// Who found the reason.
+    pub finder: Finder,
+}
+
+/// Who found the reason of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finder {
+    /// This module, by a check of its own.
+    Module,
+    /// The agent or the gateway say so; nothing proves it.
+    Daemon,
 }
 
 impl Refusal {
     /// A refusal with words for the requester, which must hold nothing untrusted unescaped.
     pub fn saying(reason: DenyReason, said: impl Into<String>) -> Self {
-        Self { reason, said: Some(said.into()), logged: None }
+        Self { said: Some(said.into()), ..Self::from(reason) }
     }
 
     /// A refusal with words for the system log.
     pub fn logging(reason: DenyReason, logged: impl ToString) -> Self {
-        Self { reason, said: None, logged: Some(logged.to_string()) }
+        Self { logged: Some(logged.to_string()), ..Self::from(reason) }
+    }
+
+    /// A refusal that an agent or a gateway told.
+    pub fn told(reason: DenyReason, said: Option<String>) -> Self {
+        Self { said, finder: Finder::Daemon, ..Self::from(reason) }
+    }
+
+    /// Whether what should have verified did not, by a check of this module's own.
+    #[must_use]
+    pub fn is_attack(&self) -> bool {
+        self.finder == Finder::Module && self.reason.row().attack
     }
 
     /// What the module returns to `account`.
@@ -52,6 +74,6 @@ impl Refusal {
 
 impl From<DenyReason> for Refusal {
     fn from(reason: DenyReason) -> Self {
-        Self { reason, said: None, logged: None }
+        Self { reason, said: None, logged: None, finder: Finder::Module }
     }
 }

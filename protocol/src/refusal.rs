@@ -157,8 +157,8 @@ reasons! {
     SameClientClass = "same-client-class", PermDenied, Forbidden, true, "both approvals come from one kind of client", "approve once from the page and once from a terminal";
     /// There are not two approvals.
     TooFewApprovals = "too-few-approvals", PermDenied, Forbidden, true, "there are not two approvals", "tell your security team: the gateway sent what it should not";
-    /// A denial is among the statements.
-    DenialPresent = "denial-present", PermDenied, Gone, false, "an approver denied this request", "ask the approver on another channel before you try again";
+    /// A denial is among the statements of what is said to be a grant.
+    DenialPresent = "denial-present", PermDenied, Gone, true, "an approver denied this request", "ask the approver on another channel before you try again";
     /// The device signature is missing, superfluous or wrong.
     DeviceSignature = "device-signature", PermDenied, Forbidden, true, "an approval's device signature does not verify", "enrol the device again";
     /// The assertion does not decode.

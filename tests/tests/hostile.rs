@@ -1,6 +1,6 @@
 //! What the hostile gateway tries, as tests: one per kind of lie, each on a stage of its own.
-//! `make hostile` runs all of it on one stage and prints every case. Each case holds its own
-//! control: the same steps with the honest value, after which the command ran as root.
+//! `make hostile` runs all of it on one stage and prints every case. Each case has its own
+//! control in it, the same steps with the honest value, after which the command ran as root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;

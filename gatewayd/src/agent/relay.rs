@@ -125,7 +125,19 @@ impl<C: Clock + Clone> Relay<C> {
             (None, ModuleMessage::Cancel(_)) => vec![Effect::Close(conn)],
             // Rosters are the chain's to answer, and nothing to ask for while a request waits.
             (None, ModuleMessage::Rosters(_)) => refuse(conn, DenyReason::WireMismatch, None),
-            (Some(_), ModuleMessage::Submit(_) | ModuleMessage::Resume(_) | ModuleMessage::Rosters(_)) => {
+            // The host's own log has it: without a link the gateway does not hear it.
+            (None, ModuleMessage::Alarm(alarm)) if alarm.wire == WIRE_VERSION => {
+                let word = Effect::ToGateway(for_gateway(alarm.request, ModuleMessage::Alarm(alarm)));
+                self.up.then_some(word).into_iter().chain([Effect::Close(conn)]).collect()
+            }
+            (None, ModuleMessage::Alarm(_)) => refuse(conn, DenyReason::WireMismatch, None),
+            (
+                Some(_),
+                ModuleMessage::Submit(_)
+                | ModuleMessage::Resume(_)
+                | ModuleMessage::Rosters(_)
+                | ModuleMessage::Alarm(_),
+            ) => {
                 let mut effects = self.module_gone(conn);
                 effects.extend(refuse(conn, DenyReason::WireMismatch, None));
                 effects
@@ -313,7 +325,7 @@ mod tests {
     use twinlock_protocol::UnixTime;
     use twinlock_protocol::request::Login;
     use twinlock_protocol::softphone::{Fixture, random};
-    use twinlock_protocol::wire::module::{Accepted, Cancel, Slot};
+    use twinlock_protocol::wire::module::{Accepted, Alarm, Cancel, Slot};
 
     use super::*;
 
@@ -500,6 +512,25 @@ mod tests {
         assert_eq!(effects, [Effect::Close(old), sent(id, resume)]);
         assert_eq!(bench.step(Input::ModuleGone(old)), [], "the old connection cancels nothing");
         assert_eq!(bench.hear(id, accepted(id)), [Effect::ToModule(new, accepted(id))]);
+    }
+
+    /// Catalogue: V1 (control: inline)
+    #[test]
+    fn an_alarm_goes_to_the_gateway_and_needs_no_request() {
+        let alarm = |wire, request| Alarm { wire, request, reason: DenyReason::SamePerson };
+        for (mut bench, up) in [(Bench::new(), true), (Bench::down(), false)] {
+            let (id, _) = bench.submission(|_| {});
+            let conn = bench.conn();
+            let message = ModuleMessage::Alarm(alarm(WIRE_VERSION, id));
+            let mut expected = vec![Effect::Close(conn)];
+            if up {
+                expected.insert(0, sent(id, message.clone()));
+            }
+            assert_eq!(bench.step(Input::FromModule(conn, message)), expected);
+            let conn = bench.conn();
+            let effects = bench.step(Input::FromModule(conn, ModuleMessage::Alarm(alarm(2, id))));
+            assert_eq!(reason_of(&effects).0, DenyReason::WireMismatch);
+        }
     }
 
     /// Catalogue: S3 (control: a_request_goes_to_the_gateway_unchanged_and_its_answers_come_back)

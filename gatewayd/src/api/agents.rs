@@ -19,7 +19,7 @@ use twinlock_protocol::ids::HostId;
 use twinlock_protocol::wire::agent::{
     ALPN, AgentMessage, ForGateway, GatewayMessage, Hello, Noted, PING_S, Ping, SILENCE_S, Welcome,
 };
-use twinlock_protocol::wire::module::{Cancel, ModuleEvent, ModuleMessage, Refused, Resume};
+use twinlock_protocol::wire::module::{Alarm, Cancel, ModuleEvent, ModuleMessage, Refused, Resume};
 use twinlock_protocol::wire::{LENGTH_BYTES, WIRE_VERSION};
 use twinlock_protocol::{DenyReason, Digest, codec, limits, wire};
 
@@ -213,6 +213,7 @@ async fn take(engine: &Arc<Engine>, host: &HostId, message: AgentMessage) {
             // Agents answer this themselves.
             ModuleMessage::Rosters(_) => refuse(engine, host, request, DenyReason::WireMismatch, None),
             ModuleMessage::Cancel(Cancel {}) => end_waiting(engine, host, request, Event::Cancel).await,
+            ModuleMessage::Alarm(alarm) => alarmed(engine, host, alarm).await,
         },
         AgentMessage::Gone(gone) => end_waiting(engine, host, gone.request, Event::Gone).await,
         AgentMessage::Started(started) => {
@@ -239,6 +240,14 @@ fn note(engine: &Engine, host: &HostId, noted: Noted, outcome: Result<(), DenyRe
         // Not noted: the host keeps its report and sends it again after its next connection.
         Err(reason) => tracing::warn!(%host, grant = %noted.grant, %reason, "a report was not taken"),
     }
+}
+
+/// A module was handed what does not verify: by us, or by somebody in our place.
+async fn alarmed(engine: &Arc<Engine>, host: &HostId, alarm: Alarm) {
+    let Alarm { request, reason, .. } = alarm;
+    tracing::warn!(%host, grant = %request.grant(), %reason, "a host refused an answer that does not verify");
+    let refused = audit::Event::EvidenceRefused { host: host.clone(), grant: request.grant(), reason };
+    engine.note(vec![refused]).await;
 }
 
 async fn resume_request(

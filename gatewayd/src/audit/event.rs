@@ -123,6 +123,8 @@ pub enum Event {
     SessionStarted { grant: GrantId, serial: CertSerial, pid: u32, started_at: UnixTime, record: Digest },
     /// A host reported something that is not ours.
     ReportRefused { host: HostId, grant: GrantId, reason: DenyReason },
+    /// A host was handed a grant or a denial that does not verify, by us or in our name.
+    EvidenceRefused { host: HostId, grant: GrantId, reason: DenyReason },
     /// The command ended, something of it runs.
     SessionLingering { grant: GrantId, processes: u32 },
     /// The gateway orders a session's end.
@@ -214,6 +216,8 @@ impl Event {
             | Self::IssueFailed { reason, .. } => reason.row().attack,
             // V5: a session that this gateway did not grant, or not like this.
             Self::ReportRefused { .. } | Self::ResumeRefused { .. } | Self::CrossSiteRefused { .. } => true,
+            // V1: two people did not sign this, and somebody said they did.
+            Self::EvidenceRefused { .. } => true,
             Self::CodeWrong { tries_left, .. } => *tries_left == 0,
             Self::SessionEnded { escaped, .. } => !escaped.is_empty(),
             // The ordinary course of things.

@@ -7,7 +7,8 @@ use twinlock_gatewayd::request::{ClaimBy, Claimant, Event, Reply};
 use twinlock_protocol::ids::{GroupName, RequestId, Ticket};
 use twinlock_protocol::softphone::{Phone, random};
 use twinlock_protocol::statement::Decision;
-use twinlock_protocol::wire::module::ModuleEvent;
+use twinlock_protocol::wire::WIRE_VERSION;
+use twinlock_protocol::wire::module::{Alarm, ModuleEvent, ModuleMessage};
 use twinlock_protocol::{DenyReason, Digest, Fixed};
 
 use crate::support::{Claim, Gateway, Site};
@@ -258,6 +259,29 @@ async fn the_inbox_needs_the_terminals_code_and_counts_five_tries_across_a_resta
     assert_eq!(bob.try_code(waiting.id, "000002").await.problem(), "code-wrong");
     assert_eq!(bob.try_code(waiting.id, "000003").await.problem(), "code-exhausted");
     assert_eq!(bob.try_code(waiting.id, "418302").await.problem(), "code-exhausted");
+}
+
+/// Catalogue: V1 (control: two_persons_are_granted_and_the_certificate_is_revoked_after_the_session)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_handed_what_does_not_verify_is_heard_and_audited() {
+    let site = Site::new();
+    let gateway = Gateway::start(&site).await;
+    let mut agent = gateway.agent(&site).await;
+    let waiting = site.request();
+    let alarm = Alarm { wire: WIRE_VERSION, request: waiting.id, reason: DenyReason::SamePerson };
+    let question = twinlock_gatewayd::store::AuditQuery { after: 0, limit: 1000, grant: Some(waiting.id.grant()) };
+    let rows = || {
+        let rows = gateway.running.engine.store.audit(&question).unwrap();
+        rows.into_iter().map(|row| row.event).filter(|event| event.contains("evidence_refused")).collect::<Vec<_>>()
+    };
+    assert!(rows().is_empty());
+    agent.module(waiting.id, ModuleMessage::Alarm(alarm)).await;
+    // One connection keeps its order: when this one waits, that one is in.
+    agent.submit(&waiting).await;
+    agent.ticket(waiting.id).await;
+    let rows = rows();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(rows[0].contains("same-person") && rows[0].contains(&waiting.id.grant().to_string()), "{rows:?}");
 }
 
 /// Catalogue: S1 (control: two_persons_are_granted_and_the_certificate_is_revoked_after_the_session)

@@ -24,6 +24,8 @@ pub enum ModuleMessage {
     Resume(Resume),
     /// The requester gave up. Closing the connection says the same.
     Cancel(Cancel),
+    /// The first and only frame of a connection: what came back did not verify.
+    Alarm(Alarm),
 }
 
 /// Asks for newer rosters.
@@ -64,6 +66,19 @@ pub struct Resume {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cancel {}
+
+/// What came back for a request did not verify: for the gateway's audit. The host's own system log
+/// has it already; it is not kept for a gateway that cannot be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alarm {
+    /// [`super::WIRE_VERSION`].
+    pub wire: u32,
+    /// The request.
+    pub request: RequestId,
+    /// The check that failed.
+    pub reason: DenyReason,
+}
 
 /// What the module hears. Everything in it is a claim: only [`ModuleEvent::Granted`] and
 /// [`ModuleEvent::Denied`] carry signatures, and the module verifies them itself.

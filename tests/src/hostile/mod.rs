@@ -28,8 +28,11 @@ pub type Look = Box<dyn Fn(&Outcome, Side)>;
 
 /// What must come of an attack.
 pub enum Expect {
-    /// Refused, for one of these reasons.
+    /// Refused, for one of these reasons; where the table calls that an attack, the host's log and
+    /// the module's alarm say so too.
     Refused(Vec<DenyReason>),
+    /// Refused, because we say so: nobody's attack, whatever we name.
+    Told(DenyReason),
     /// Granted, because two people did sign, but not for longer than this many seconds.
     HeldTo(u64),
 }
@@ -96,6 +99,13 @@ impl Case {
     #[must_use]
     pub fn held_to(mut self, seconds: u64) -> Self {
         self.expect = Expect::HeldTo(seconds);
+        self
+    }
+
+    /// The refusal is only our word.
+    #[must_use]
+    pub fn told(mut self, reason: DenyReason) -> Self {
+        self.expect = Expect::Told(reason);
         self
     }
 
@@ -178,6 +188,7 @@ fn attempt(stage: &mut Stage<'_>, case: &Case) -> Result<String, String> {
     };
     let how = match &case.expect {
         Expect::Refused(allowed) => refused(&attack, allowed).map_err(|fault| format!("{fault}: {}", said(&attack)))?,
+        Expect::Told(reason) => told(&attack, *reason)?,
         Expect::HeldTo(seconds) => held(&attack, *seconds)?,
     };
     if control.exit != 0 || !control.ran {
@@ -197,7 +208,22 @@ fn refused(attack: &Outcome, allowed: &[DenyReason]) -> Result<String, String> {
     if !allowed.contains(&reason) {
         return Err(format!("refused by {}, not by {allowed:?}", reason.row().name));
     }
-    Ok(format!("refused  by {}", reason.row().name))
+    let name = reason.row().name;
+    let alert = attack.log.iter().any(|line| line.contains(&format!("account: attack: refused: {name}: ")));
+    match (reason.row().attack, alert, attack.alarm == Some(reason)) {
+        (true, true, true) | (false, false, false) => Ok(format!("refused  by {name}")),
+        (_, alert, alarm) => Err(format!("{name}: alert in the log: {alert} {:?}, alarm: {alarm}", attack.log)),
+    }
+}
+
+fn told(attack: &Outcome, reason: DenyReason) -> Result<String, String> {
+    if attack.ran || attack.exit == 0 || attack.record.is_some() || attack.reason != Some(reason) {
+        return Err(format!("{:?}, not {reason:?}", attack.reason));
+    }
+    match attack.log.iter().any(|line| line.contains("attack")) || attack.alarm.is_some() {
+        true => Err("our word counts as an attack".into()),
+        false => Ok(format!("refused  as told, {}", reason.row().name)),
+    }
 }
 
 fn held(attack: &Outcome, seconds: u64) -> Result<String, String> {

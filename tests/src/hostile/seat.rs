@@ -99,6 +99,17 @@ impl GatewaySeat {
         }
     }
 
+    /// The next message of a module that is about an alarm, if one comes.
+    pub fn alarm(&self, limit: Duration) -> Option<ModuleMessage> {
+        let until = Instant::now() + limit;
+        while let Ok(message) = self.heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if let AgentMessage::Module(ForGateway { message: message @ ModuleMessage::Alarm(_), .. }) = message {
+                return Some(message);
+            }
+        }
+        None
+    }
+
     /// Says an event to the module of a request.
     pub fn event(&self, request: RequestId, event: ModuleEvent) {
         self.frame(wire::frame(&GatewayMessage::Module(ForModule { request, event })));
@@ -193,21 +204,31 @@ impl AgentSeat {
     /// The next module's first message, and its connection.
     pub fn next(&self) -> (ModuleMessage, UnixStream) {
         let until = Instant::now() + LIMIT;
-        let mut stream = loop {
+        let stream = loop {
             match self.listener.accept() {
                 Ok((stream, _)) => break stream,
                 Err(error) => assert!(Instant::now() < until, "no module came: {error}"),
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        stream.set_nonblocking(false).expect("a connection that waits");
-        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
-        let mut prefix = [0; wire::LENGTH_BYTES];
-        stream.read_exact(&mut prefix).expect("a frame");
-        let mut body = vec![0; u32::from_be_bytes(prefix) as usize];
-        stream.read_exact(&mut body).expect("a whole frame");
-        (wire::message(&body, limits::SMALL_FRAME_BYTES).expect("the module keeps to the protocol"), stream)
+        first_message(stream)
     }
+
+    /// The first message of a module that has come already.
+    pub fn waiting(&self) -> Option<ModuleMessage> {
+        let (stream, _) = self.listener.accept().ok()?;
+        Some(first_message(stream).0)
+    }
+}
+
+fn first_message(mut stream: UnixStream) -> (ModuleMessage, UnixStream) {
+    stream.set_nonblocking(false).expect("a connection that waits");
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut prefix = [0; wire::LENGTH_BYTES];
+    stream.read_exact(&mut prefix).expect("a frame");
+    let mut body = vec![0; u32::from_be_bytes(prefix) as usize];
+    stream.read_exact(&mut body).expect("a whole frame");
+    (wire::message(&body, limits::SMALL_FRAME_BYTES).expect("the module keeps to the protocol"), stream)
 }
 
 /// Writes to a module that may have left already.

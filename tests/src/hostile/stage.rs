@@ -38,6 +38,8 @@ const PROOF: &str = "/var/lib/hostile-proof";
 const FALSE_AGENT: &str = "/run/twinlock/false-agent.sock";
 /// No attempt and no control takes longer.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Log lines and alarms that have left the module need no longer, on a busy machine too.
+const ALARM: Duration = Duration::from_secs(2);
 /// How long a certificate lives when nobody lies: what requests ask for.
 const LIFE_S: u64 = 900;
 
@@ -137,6 +139,8 @@ pub struct Outcome {
     pub transcript: Vec<u8>,
     /// Lines of the system log.
     pub log: Vec<String>,
+    /// The reason in the module's alarm to the gateway.
+    pub alarm: Option<DenyReason>,
     /// The command ran as root.
     pub ran: bool,
     /// The host's record of the grant.
@@ -273,7 +277,20 @@ impl<'b> Stage<'b> {
             }
         }
         let exit = terminal.exit_code(LIMIT);
-        self.outcome(id, exit, &terminal, &proof, logged)
+        drop(connection);
+        self.outcome(seat, id, exit, &terminal, &proof, logged)
+    }
+
+    /// The module's word that what it was given did not verify. It sends that before it ends.
+    fn alarm(&self, seat: Seat, request: RequestId, limit: Duration) -> Option<DenyReason> {
+        let message = match seat {
+            Seat::Gateway => self.gateway.alarm(limit),
+            Seat::Agent => self.agent.waiting(),
+        };
+        match message? {
+            ModuleMessage::Alarm(alarm) if alarm.request == request => Some(alarm.reason),
+            other => panic!("not an alarm about this request: {other:?}"),
+        }
     }
 
     fn start(&self, ask: &Ask, proof: &Path) -> Terminal {
@@ -294,20 +311,33 @@ impl<'b> Stage<'b> {
         Terminal::open(&launch, &argv)
     }
 
-    fn outcome(&self, id: RequestId, exit: i32, terminal: &Terminal, proof: &Path, logged: usize) -> Outcome {
+    fn outcome(
+        &self,
+        seat: Seat,
+        id: RequestId,
+        exit: i32,
+        terminal: &Terminal,
+        proof: &Path,
+        logged: usize,
+    ) -> Outcome {
         let transcript = terminal.transcript();
         let text = String::from_utf8_lossy(&transcript).into_owned();
         let ran = fs::metadata(proof).is_ok_and(|meta| meta.uid() == 0);
         let record = self.installation.grant_record(id).map(|bytes| GrantRecord::from_bytes(&bytes).expect("a record"));
-        let wants_log = exit != 0;
-        let until = Instant::now() + Duration::from_millis(20);
+        let reason = named_reason(&text);
+        // Log and alarm have left the module; their readers may be a moment behind.
+        let limit = match reason.is_some_and(|reason| reason.row().attack) {
+            true => ALARM,
+            false => Duration::ZERO,
+        };
+        let until = Instant::now() + limit;
         let mut log = self.bed.syslog().split_off(logged);
-        // The log's reader is another thread: a refusal's line may be a moment behind.
-        while wants_log && Instant::now() < until && !log.iter().any(|line| line.contains("pam_twinlock")) {
-            std::thread::sleep(Duration::from_millis(2));
+        while Instant::now() < until && !log.iter().any(|line| line.contains("attack: refused")) {
+            std::thread::sleep(Duration::from_millis(1));
             log = self.bed.syslog().split_off(logged);
         }
-        Outcome { exit, reason: named_reason(&text), transcript, log, ran, record, ended_boot_ms: boot_ms() }
+        let alarm = self.alarm(seat, id, limit);
+        Outcome { exit, reason, transcript, log, alarm, ran, record, ended_boot_ms: boot_ms() }
     }
 
     /// A number that no list has had.

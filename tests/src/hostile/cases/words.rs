@@ -90,6 +90,10 @@ fn hearsay() -> Vec<Case> {
         first("a refusal, then a grant", R::Revoked, |_| {
             ModuleEvent::Refused(Refused { reason: R::Revoked, retry_after_s: Some(u32::MAX) })
         }),
+        first("a refusal that cries attack, then a grant", R::SamePerson, |_| {
+            ModuleEvent::Refused(Refused { reason: R::SamePerson, retry_after_s: None })
+        })
+        .told(R::SamePerson),
         first("an acceptance of another request", R::WireMismatch, |a| {
             ModuleEvent::Accepted(Accepted {
                 request: a.past("for root").id,

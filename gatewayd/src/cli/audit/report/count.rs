@@ -429,6 +429,7 @@ fn grant_of(event: &Event) -> Option<GrantId> {
         | Event::ResumeRefused { grant }
         | Event::CodeWrong { grant, .. }
         | Event::IssueFailed { grant, .. }
+        | Event::EvidenceRefused { grant, .. }
         | Event::ReportRefused { grant, .. } => Some(*grant),
         Event::ClaimRefused { grant, .. } | Event::AnswerRefused { grant, .. } => *grant,
         _ => None,
@@ -628,7 +629,7 @@ fn origin(event: &Event) -> String {
             Some(host) => format!("host {host}"),
             None => format!("address {address}"),
         },
-        Event::RequestRefused { host, .. } => format!("host {host}"),
+        Event::RequestRefused { host, .. } | Event::EvidenceRefused { host, .. } => format!("host {host}"),
         Event::ClaimRefused { person, .. } | Event::AnswerRefused { person, .. } | Event::CodeWrong { person, .. } => {
             format!("person {person}")
         }
@@ -644,6 +645,7 @@ fn reason_of(event: &Event) -> Option<DenyReason> {
         | Event::ClaimRefused { reason, .. }
         | Event::AnswerRefused { reason, .. }
         | Event::SignInRefused { reason, .. }
+        | Event::EvidenceRefused { reason, .. }
         | Event::IssueFailed { reason, .. } => Some(*reason),
         _ => None,
     }
