@@ -287,7 +287,7 @@ fn wait<S: Conversation + GrantStore>(
         owner,
     };
     let verified = answered.and_then(|granted| verify(&own, &granted, pkcs8, Now { wall: wall(), boot_ms: boot_ms() }));
-    let verified = verified.map_err(|refusal| asking.audit(refusal, &signals));
+    let verified = verified.map_err(|refusal| asking.audit(refusal, signals));
     let last = verified.as_ref().map(|verified| last_lines(roster, verified)).unwrap_or_default();
     screen.close(session, terminal.size(), &last);
     terminal.flush_input();

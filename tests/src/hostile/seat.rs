@@ -19,12 +19,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
+use twinlock_protocol::bytes::Bytes;
 use twinlock_protocol::ids::RequestId;
 use twinlock_protocol::limits;
+use twinlock_protocol::roster::RosterEnvelope;
 use twinlock_protocol::wire::agent::{
     ALPN, AgentMessage, ForGateway, ForModule, GatewayMessage, PING_S, Ping, Welcome,
 };
-use twinlock_protocol::wire::module::{ModuleEvent, ModuleMessage, Submit};
+use twinlock_protocol::wire::module::{ModuleEvent, ModuleMessage, Rosters, Submit};
 use twinlock_protocol::wire::{self, WIRE_VERSION};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -201,34 +203,41 @@ impl AgentSeat {
         Self { listener }
     }
 
-    /// The next module's first message, and its connection.
-    pub fn next(&self) -> (ModuleMessage, UnixStream) {
+    /// The next module's first message about a request, and its connection; asked for newer rosters
+    /// before, it is given `rosters` once.
+    pub fn next(&self, rosters: &[RosterEnvelope]) -> (ModuleMessage, UnixStream) {
         let until = Instant::now() + LIMIT;
-        let stream = loop {
+        let mut offered: Vec<Bytes> = rosters.iter().map(|envelope| Bytes(envelope.to_bytes())).collect();
+        let mut stream = loop {
             match self.listener.accept() {
                 Ok((stream, _)) => break stream,
                 Err(error) => assert!(Instant::now() < until, "no module came: {error}"),
             }
             std::thread::sleep(Duration::from_millis(2));
         };
-        first_message(stream)
+        loop {
+            let message = message_from(&mut stream);
+            let ModuleMessage::Rosters(_) = message else { return (message, stream) };
+            let rosters = Rosters { envelopes: std::mem::take(&mut offered) };
+            send(&mut stream, &wire::frame(&ModuleEvent::Rosters(rosters)));
+        }
     }
 
     /// The first message of a module that has come already.
     pub fn waiting(&self) -> Option<ModuleMessage> {
-        let (stream, _) = self.listener.accept().ok()?;
-        Some(first_message(stream).0)
+        let (mut stream, _) = self.listener.accept().ok()?;
+        Some(message_from(&mut stream))
     }
 }
 
-fn first_message(mut stream: UnixStream) -> (ModuleMessage, UnixStream) {
+fn message_from(stream: &mut UnixStream) -> ModuleMessage {
     stream.set_nonblocking(false).expect("a connection that waits");
     stream.set_read_timeout(Some(LIMIT)).expect("a limit");
     let mut prefix = [0; wire::LENGTH_BYTES];
     stream.read_exact(&mut prefix).expect("a frame");
     let mut body = vec![0; u32::from_be_bytes(prefix) as usize];
     stream.read_exact(&mut body).expect("a whole frame");
-    (wire::message(&body, limits::SMALL_FRAME_BYTES).expect("the module keeps to the protocol"), stream)
+    wire::message(&body, limits::SMALL_FRAME_BYTES).expect("the module keeps to the protocol")
 }
 
 /// Writes to a module that may have left already.

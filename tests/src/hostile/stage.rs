@@ -257,7 +257,7 @@ impl<'b> Stage<'b> {
         let (id, submit) = match seat {
             Seat::Gateway => self.gateway.next_submit(),
             Seat::Agent => {
-                let (message, stream) = self.agent.next();
+                let (message, stream) = self.agent.next(&[]);
                 connection = Some(stream);
                 let ModuleMessage::Submit(submit) = message else { panic!("the module begins with a request") };
                 (ElevationRequest::id_of(&submit.signed.request.0), submit)
