@@ -73,7 +73,7 @@ export const api = {
   /**
    * @param {string} claim
    * @param {SignedStatement} signed
-   * @returns {Promise<{state: "approved_first" | "granted" | "denied"}>}
+   * @returns {Promise<{state: "approved_first" | "granted" | "approved" | "denied"}>}
    */
   answer: (claim, signed) => call("answer", { claim, signed }),
   /** Lets the slot reopen; also while the page goes away. @param {string} claim */

@@ -44,6 +44,15 @@ export const names = (people) => people.flatMap((one, i) => [i ? " and " : "", s
 /** @param {Arg} path */
 const basename = (path) => (typeof path === "string" ? path.replace(/^.*\/(?=[^/])/, "") : path);
 
+/** Where a system keeps its programs. */
+const STANDARD = /^(\/usr(\/local)?)?\/s?bin\/[^/]+$/;
+
+/**
+ * A program by its name, or by its whole path where that is not one of the system's own.
+ * @param {Arg} path
+ */
+const program = (path) => (typeof path === "string" && STANDARD.test(path) ? basename(path) : path);
+
 /** @param {Request} request @returns {Piece[]} as whom */
 export function target({ target }) {
   /** @type {Piece[]} */
@@ -85,7 +94,7 @@ function action(request) {
   const first = words[0];
   const who = target(request);
   /** @type {Piece[]} */
-  const shell = view.shell === null ? [] : [" (", { raw: basename(view.shell) }, ")"];
+  const shell = view.shell === null ? [] : [" (", { raw: program(view.shell) }, ")"];
   switch (view.mode) {
     case "edit": {
       const what = words.length === 1 ? "a file" : `${words.length} files`;
@@ -104,7 +113,7 @@ function action(request) {
       break;
     case "command":
       if (first === undefined) return ["run something that could not be read, as ", ...who];
-      return ["run ", strong(basename(first)), " as ", ...who];
+      return ["run ", strong(program(first)), " as ", ...who];
   }
   return ["run a command in a shell", ...shell, " as ", ...who];
 }
@@ -159,6 +168,7 @@ export function warnings(request, { requesters }) {
   }
   if (stdin === "piped") add(true, ["Input is piped, you cannot see it"], ["What comes through the pipe can decide what happens."]);
   if (stdin === "file") add(true, ["Input comes from a file, you cannot see it"], ["What the file holds can decide what happens."]);
+  if (stdin === "other") add(true, ["Input comes from another program, you cannot see it"], ["What comes through the socket can decide what happens."]);
   if (view.not_understood !== null) {
     add(true, ["Not fully understood"], ["The reading of this command line stopped at ", { raw: view.not_understood }, ". Judge by the exact command below."]);
   }

@@ -132,12 +132,23 @@ pub struct EndNote {
     pub ended_at: UnixTime,
     /// From the order or deadline to the last process gone, in milliseconds.
     pub took_ms: u64,
-    /// Processes that were killed.
+    /// Processes that were killed; at most [`limits::PROCESS_NOTES`].
+    #[serde(deserialize_with = "few")]
     pub killed: Vec<ProcessNote>,
-    /// Processes that had left the cgroup, as far as the reaper can tell (`containment_escaped`).
+    /// Processes that had left the cgroup, as far as the reaper can tell (`containment_escaped`);
+    /// as many.
+    #[serde(deserialize_with = "few")]
     pub escaped: Vec<ProcessNote>,
     /// The command itself had ended before, and something of it lingered until now.
     pub lingered: bool,
+}
+
+/// A host names what it ended; it does not fill the gateway's disk with it.
+fn few<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<ProcessNote>, D::Error> {
+    let notes = Vec::<ProcessNote>::deserialize(deserializer)?;
+    let fits =
+        notes.len() <= limits::PROCESS_NOTES && notes.iter().all(|note| note.name.len() <= limits::PROCESS_NAME_BYTES);
+    if fits { Ok(notes) } else { Err(serde::de::Error::custom("too many processes")) }
 }
 
 /// The constant `"twinlock-grant-record"`.
@@ -187,5 +198,25 @@ impl GrantRecord {
             return Err(DecodeError::Invalid { what: "grant record", rule: "version is 1" });
         }
         Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_end_names_sixty_four_processes_and_short_names_at_most() {
+        let end = |count: u32, name: &str| {
+            let killed = (0..count).map(|pid| ProcessNote { pid, name: name.to_owned() }).collect();
+            let (reason, ended_at) = (EndReason::Expired, UnixTime(1));
+            encode(&EndNote { reason, ended_at, took_ms: 1, killed, escaped: Vec::new(), lingered: false })
+        };
+        let read = |bytes: Vec<u8>| decode::<EndNote>("end", limits::GRANT_RECORD_BYTES, &bytes);
+        assert_eq!(read(end(64, "sleep")).unwrap().killed.len(), 64);
+        assert!(read(end(65, "sleep")).is_err());
+        assert!(read(end(1, &"x".repeat(512))).is_ok());
+        assert!(read(end(1, &"x".repeat(513))).is_err());
     }
 }

@@ -45,6 +45,10 @@ pub const FRAME_BYTES: usize = 9 * 1024 * 1024;
 pub const SMALL_FRAME_BYTES: usize = 256 * 1024;
 /// The requester's reason, in bytes of UTF-8.
 pub const REASON_BYTES: usize = 400;
+/// Processes that the end of a session names, in each of its lists.
+pub const PROCESS_NOTES: usize = 64;
+/// A process's name there, escaped, in bytes.
+pub const PROCESS_NAME_BYTES: usize = 512;
 /// A typed id (person, device, host, group), in bytes.
 pub const ID_BYTES: usize = 64;
 /// A person's display name, in bytes of UTF-8.

@@ -531,6 +531,33 @@ fn the_inbox_shows_a_request_only_with_the_terminals_code() {
     });
 }
 
+/// Enter held down is one try at the code, not all five.
+#[test]
+fn a_held_enter_key_tries_the_code_once() {
+    in_namespace(here!(), |bed| {
+        let (installation, browsers) = start(bed);
+        let terminal = bed.terminal("alice", &["sudo", "id"]);
+        let code = code_of(&terminal);
+        let wrong = if code == "000000" { "000001" } else { "000000" };
+        let bob = browsers.bob(&installation.site);
+        bob.open_path("/");
+        let refused = bob.inbox_code("alice", wrong).unwrap_err();
+        assert!(refused.starts_with("The code is wrong"), "{refused}");
+        // Control: Enter alone tries.
+        bob.run("document.querySelector('.note[role=alert]').replaceChildren()", &[]);
+        bob.run(
+            "const key = (repeat) => document.querySelector('#code')
+               .dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', repeat, bubbles: true}));
+             key(false);
+             for (let i = 0; i < 40; i++) { key(true); await new Promise((r) => setTimeout(r, 30)); }",
+            &[],
+        );
+        eventually("the note", LIMIT, || bob.note().starts_with("The code is wrong"));
+        bob.type_code(&code).unwrap();
+        assert_eq!(bob.read_request().command, ["sudo", "id"]);
+    });
+}
+
 /// A long command has to be scrolled through, all of it, before Approve does anything.
 #[test]
 fn approve_waits_until_the_whole_command_was_in_view() {

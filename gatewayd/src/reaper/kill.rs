@@ -20,7 +20,7 @@ const ROUND: Duration = Duration::from_millis(500);
 /// Rounds before the end is reported with what cannot be killed.
 const ROUNDS: u32 = 20;
 /// The most processes that a record lists by name.
-pub const NOTES: usize = 64;
+pub const NOTES: usize = twinlock_protocol::limits::PROCESS_NOTES;
 
 /// What a kill did.
 #[derive(Clone, Debug, PartialEq, Eq)]

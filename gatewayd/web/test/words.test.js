@@ -37,6 +37,18 @@ test("who wants to do what, as whom, where", () => {
   assert.equal(says(base, two), "Alice and Dave want to run systemctl as root on web01");
 });
 
+test("a program outside the system's own directories is named by its whole path", () => {
+  const runs = (path) => says(changed({ argv: ["sudo", path], view: { command_at: 1 } }));
+  for (const path of ["systemctl", "/usr/bin/systemctl", "/bin/systemctl", "/usr/local/sbin/systemctl", "/sbin/systemctl"]) {
+    assert.equal(runs(path), "Alice wants to run systemctl as root on web01");
+  }
+  for (const path of ["/home/alice/systemctl", "./systemctl", "bin/systemctl", "/usr/bin/../../tmp/systemctl", "/usr/bin//systemctl", "/tmp/usr/bin/systemctl", "/usr/bin/"]) {
+    assert.equal(runs(path), `Alice wants to run ${path} as root on web01`);
+  }
+  const shell = (path) => says(changed({ view: { command_at: null, mode: "shell", shell: path } }));
+  assert.equal(shell("/home/alice/bash"), "Alice wants to open a root shell (/home/alice/bash) on web01");
+});
+
 test("an ordinary command warns of nothing but that sudo has not decided", () => {
   assert.deepEqual(titles(base), ["sudo itself has not decided yet"]);
   assert.deepEqual(titles(changed({ service: "su" })), []);
@@ -49,6 +61,7 @@ test("each risk has its warning", () => {
     [{ view: { open_ended: true } }, "Can run anything"],
     [{ view: { mode: "edit", editor: "/usr/bin/vim" } }, "Edits files in /usr/bin/vim"],
     [{ stdin: "piped" }, "Input is piped, you cannot see it"],
+    [{ stdin: "other" }, "Input comes from another program, you cannot see it"],
     [{ stdin: "file" }, "Input comes from a file, you cannot see it"],
     [{ view: { not_understood: "-Z" } }, "Not fully understood"],
     [{ argv: ["sudo", "ls\u202e"] }, "Hidden characters"],

@@ -64,6 +64,9 @@ export function answered(state, who, turnable) {
   /** @param {string} title @param {string} text */
   const good = (title, text) => turnable((actions) => end("good", title, text, actions));
   if (state === "granted") return good("Approved by two", `${who}’s command runs now.`);
+  if (state === "approved") {
+    return good("Approved. Now the host", "Two people have approved, but the host is not connected. It runs if the host comes back in time.");
+  }
   if (state === "approved_first") {
     return good("Approved. Now a second person", "The terminal shows a fresh code for somebody else to scan. Nothing runs until then.");
   }

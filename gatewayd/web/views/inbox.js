@@ -123,6 +123,7 @@ function code(one) {
       }
     });
   };
+  const show = button("Show the request", go, { class: "main" });
   const signal = screen({
     name: "code",
     title: ["Type the terminal’s code"],
@@ -132,9 +133,9 @@ function code(one) {
       input,
       note,
     ],
-    actions: [button("Back", () => history.back(), { class: "quiet" }), button("Show the request", go, { class: "main" })],
+    actions: [button("Back", () => history.back(), { class: "quiet" }), show],
   });
-  input.addEventListener("keydown", (event) => void (event.key === "Enter" && go()), { signal });
+  input.addEventListener("keydown", (event) => void (event.key === "Enter" && !event.repeat && show.click()), { signal });
   input.focus();
 }
 
