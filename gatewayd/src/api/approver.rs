@@ -393,6 +393,7 @@ async fn answer(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> Re
     let state = match site.approvers.answer(&session, &claim, signed).await? {
         GaveState::ApprovedFirst => "approved_first",
         GaveState::Granted => "granted",
+        GaveState::Approved => "approved",
         GaveState::Denied => "denied",
     };
     Ok(Json(json!({ "state": state })))

@@ -97,6 +97,8 @@ pub enum GaveState {
     ApprovedFirst,
     /// The second; granted.
     Granted,
+    /// The second; granted when the host is back in time.
+    Approved,
     /// Denied.
     Denied,
 }
@@ -186,7 +188,9 @@ impl Approvers {
         let event = Event::Claim { claimant, by, claim: Digest::plain(&claim.0), salt: Fixed(random()?) };
         match self.engine.apply(id, event).await? {
             Reply::Claimed(lease) => self.claim_view(id, claim, lease).await,
-            Reply::Done | Reply::ApprovedFirst | Reply::ApprovedBoth | Reply::Denied => Err(DenyReason::Internal),
+            Reply::Done | Reply::ApprovedFirst | Reply::ApprovedBoth | Reply::ApprovedAway | Reply::Denied => {
+                Err(DenyReason::Internal)
+            }
         }
     }
 
@@ -317,6 +321,7 @@ impl Approvers {
         match self.engine.apply(id, Event::Answer(Box::new(answer))).await? {
             Reply::ApprovedFirst => Ok(GaveState::ApprovedFirst),
             Reply::ApprovedBoth => Ok(GaveState::Granted),
+            Reply::ApprovedAway => Ok(GaveState::Approved),
             Reply::Denied => Ok(GaveState::Denied),
             Reply::Done | Reply::Claimed(_) => Err(DenyReason::Internal.into()),
         }

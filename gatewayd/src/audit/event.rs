@@ -137,8 +137,13 @@ pub enum Event {
         took_ms: u64,
         killed: u64,
         escaped: Vec<ProcessNote>,
+        /// Processes that left it, beyond those named.
+        #[serde(default, skip_serializing_if = "is_none")]
+        escaped_more: u64,
         lingered: bool,
     },
+    /// A host never reported a session's end: a day after the certificate's, it counts as over.
+    SessionUnreported { grant: GrantId },
     /// A grant that no session used is over.
     GrantUnused { grant: GrantId },
     /// An administrator's order over the admin socket.
@@ -193,6 +198,10 @@ pub enum LimitName {
     ResumesPerRequest,
     /// Waiting requests.
     Pending,
+}
+
+fn is_none(more: &u64) -> bool {
+    *more == 0
 }
 
 impl Event {

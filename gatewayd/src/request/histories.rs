@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use twinlock_protocol::evidence::{EndNote, EndReason};
+use twinlock_protocol::evidence::{EndNote, EndReason, ProcessNote};
 use twinlock_protocol::ids::{CertSerial, GroupName, TerminalCode, Ticket};
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::signature::SigningKey;
@@ -650,10 +650,80 @@ fn approvals_given_while_the_link_is_lost_are_granted_only_when_the_module_comes
     world.give(0, 0, Decision::Approve).unwrap();
     world.scan(0, 1).unwrap();
     world.play(0, Event::LinkLost).unwrap();
-    assert_eq!(world.answer(0, 1, Decision::Approve), Ok(Reply::ApprovedBoth));
+    assert_eq!(world.answer(0, 1, Decision::Approve), Ok(Reply::ApprovedAway));
     assert_eq!((world.name(0), world.cases[0].granted), ("approved", 0));
     world.play(0, Event::Resume { token: token(0) }).unwrap();
     assert_eq!((world.name(0), world.cases[0].granted), ("issued", 1));
+}
+
+/// A host that is gone for good leaves no grant that is active for ever; its late word still counts.
+#[test]
+fn a_session_that_is_never_reported_over_ends_a_day_after_its_certificate() {
+    let run = || {
+        let mut world = World::new(1);
+        world.give(0, 0, Decision::Approve).unwrap();
+        world.give(0, 1, Decision::Approve).unwrap();
+        world.start_session(0).unwrap();
+        world.pass(902);
+        assert!(matches!(world.cases[0].state, Some(State::Active(Active { order: Some(_), .. }))));
+        world
+    };
+    let mut world = run();
+    world.pass(24 * 3600 - 3);
+    assert_eq!(world.name(0), "active");
+    world.pass(1);
+    assert!(matches!(world.cases[0].state, Some(State::Ended(Ended { reason: None, .. }))));
+    world.end_session(0).unwrap();
+    assert!(matches!(world.cases[0].state, Some(State::Ended(Ended { reason: Some(_), .. }))));
+    // Control: one whose host comes back ends by its word.
+    let mut world = run();
+    world.end_session(0).unwrap();
+    assert!(matches!(world.cases[0].state, Some(State::Ended(Ended { reason: Some(_), .. }))));
+}
+
+/// What a requester writes and a host reports is cut in the audit log, at a character.
+///
+/// Catalogue: N6 (control: inline)
+#[test]
+fn an_audit_row_holds_a_bounded_part_of_a_command_and_of_a_reports_processes() {
+    let world = World::new(0);
+    for (size, whole) in [(100, true), (30_000, false)] {
+        let (mut request, key) = world.fixture.request();
+        request.argv.push(twinlock_protocol::request::Arg("ä".repeat(size).into_bytes()));
+        let signed = world.fixture.sign_request(&request, &key);
+        let verified = verify::verify_request(&world.roster, &signed, world.now).unwrap();
+        let fresh = Ticket::from_random(&random());
+        let cx = Context { roster: &world.roster, now: world.now, fresh: &fresh, max_ttl_s: 3600 };
+        let step = admit(Submitted { request: verified, resume: token(0) }, cx).unwrap();
+        let command = step.effects.iter().find_map(|effect| match effect {
+            Effect::Audit(crate::audit::Event::RequestAdmitted { command, .. }) => Some(command.clone()),
+            _ => None,
+        });
+        let command = command.unwrap();
+        assert_eq!(command.ends_with('…'), !whole);
+        assert!(command.len() <= 2048 + '…'.len_utf8(), "{}", command.len());
+        assert_eq!(command.contains(&"ä".repeat(100)), true);
+    }
+    let mut world = World::new(1);
+    world.give(0, 0, Decision::Approve).unwrap();
+    world.give(0, 1, Decision::Approve).unwrap();
+    world.start_session(0).unwrap();
+    let escaped = (0..50).map(|pid| ProcessNote { pid, name: "sleep".into() }).collect();
+    let note = EndNote {
+        reason: EndReason::Expired,
+        ended_at: world.now,
+        took_ms: 1,
+        killed: Vec::new(),
+        escaped,
+        lingered: false,
+    };
+    let fresh = Ticket::from_random(&random());
+    let cx = Context { roster: &world.roster, now: world.now, fresh: &fresh, max_ttl_s: 3600 };
+    let ended = step(world.cases[0].state.take().unwrap(), Event::Ended(note), cx);
+    let told = ended.effects.iter().any(|effect| {
+        matches!(effect, Effect::Audit(crate::audit::Event::SessionEnded { escaped, escaped_more: 18, .. }) if escaped.len() == 32)
+    });
+    assert!(told, "{:?}", ended.effects);
 }
 
 /// Catalogue: A21 (control: inline)

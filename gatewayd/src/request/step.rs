@@ -24,6 +24,14 @@ use crate::audit::{self, RevokedBecause, Withdrawal};
 /// in seconds, so that the host's own word (with what it killed) usually comes first.
 const END_SLACK_S: u64 = 2;
 
+/// A command line or reason in an audit row, in bytes.
+const AUDITED_BYTES: usize = 2048;
+/// Processes that an audit row names.
+const AUDITED_NOTES: usize = 32;
+/// A session whose host never reports its end is given up this long after the certificate's end, in
+/// seconds.
+const GIVE_UP_S: u64 = 24 * 3600;
+
 /// What a step may look at besides the state.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
@@ -116,8 +124,10 @@ pub enum Reply {
     Claimed(Lease),
     /// The first approval is in.
     ApprovedFirst,
-    /// The second approval is in.
+    /// The second approval is in, and the certificate is out.
     ApprovedBoth,
+    /// The second approval is in; nothing is issued until the host comes back.
+    ApprovedAway,
     /// The denial is in.
     Denied,
 }
@@ -161,8 +171,8 @@ pub fn admit(submitted: Submitted, cx: Context<'_>) -> Result<Step, DenyReason> 
         requesters: request.requesters().to_vec(),
         target_user: escape::visible(asked.target.user.as_bytes()),
         service: escape::visible(asked.service.as_bytes()),
-        command: escape::command(asked.argv.iter().map(|argument| argument.0.as_slice())),
-        reason: asked.reason.as_ref().map(|reason| escape::visible(reason.as_bytes())),
+        command: cut(escape::command(asked.argv.iter().map(|argument| argument.0.as_slice()))),
+        reason: asked.reason.as_ref().map(|reason| cut(escape::visible(reason.as_bytes()))),
         ttl_s: asked.ttl_s,
         approve_by,
     };
@@ -179,6 +189,15 @@ pub fn admit(submitted: Submitted, cx: Context<'_>) -> Result<Step, DenyReason> 
     let accepted = Effect::Tell(accepted(&case, &[], cx)?);
     let state = State::Pending(Pending { case, desk: Desk::new(1) });
     Ok(show_ticket(state, vec![Effect::Audit(audit), accepted], Ok(Reply::Done), cx))
+}
+
+/// What the audit log holds of a requester's text; the request's digest stands beside it.
+fn cut(mut text: String) -> String {
+    if text.len() > AUDITED_BYTES {
+        text.truncate(text.floor_char_boundary(AUDITED_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 /// Moves a request.
@@ -248,6 +267,12 @@ fn pass_time(state: State, cx: Context<'_>) -> (State, Vec<Effect>) {
         State::Active(active) if active.order.is_none() && cx.now >= active.certified.not_after.plus(END_SLACK_S) => {
             order_end(active, EndOrder::Expired, RevokedBecause::Expired)
         }
+        State::Active(Active { case, certified, order: Some(order), .. })
+            if cx.now >= certified.not_after.plus(GIVE_UP_S) =>
+        {
+            let effects = vec![Effect::Audit(audit::Event::SessionUnreported { grant: case.grant() })];
+            (State::Ended(Ended { case, certified, reason: None, order }), effects)
+        }
         State::Issued(_)
         | State::Active(_)
         | State::Ended(_)
@@ -275,7 +300,8 @@ impl State {
             Self::Approved(Approved { case, .. }) => Some(waits_until(case)),
             Self::Issued(Issued { certified, .. }) => Some(certified.not_after),
             Self::Active(Active { certified, order: None, .. }) => Some(certified.not_after.plus(END_SLACK_S)),
-            Self::Active(_) | Self::Ended(_) | Self::Denied(_) | Self::Expired(_) | Self::Withdrawn(_) => None,
+            Self::Active(Active { certified, order: Some(_), .. }) => Some(certified.not_after.plus(GIVE_UP_S)),
+            Self::Ended(_) | Self::Denied(_) | Self::Expired(_) | Self::Withdrawn(_) => None,
         }
     }
 }
@@ -568,11 +594,15 @@ fn approve(state: State, given: Given, cx: Context<'_>) -> Step {
                     let AwaitingSecond { case, first, .. } = waiting;
                     let mut effects = approval_effects(&case, &given);
                     // A module that is away is granted when it comes back, or not at all.
-                    if case.link == LinkState::Up {
-                        effects.push(Effect::Issue);
-                    }
+                    let reply = match case.link {
+                        LinkState::Up => {
+                            effects.push(Effect::Issue);
+                            Reply::ApprovedBoth
+                        }
+                        LinkState::LostAt(_) => Reply::ApprovedAway,
+                    };
                     let state = State::Approved(Approved { case, given: [first, given], approval });
-                    Step { state, effects, reply: Ok(Reply::ApprovedBoth) }
+                    Step { state, effects, reply: Ok(reply) }
                 }
                 Err(reason) => {
                     waiting.case.let_go(waiting.desk.release());
@@ -826,7 +856,8 @@ fn ended(mut state: State, note: EndNote) -> Step {
         ended_at: note.ended_at,
         took_ms: note.took_ms,
         killed: note.killed.len() as u64,
-        escaped: note.escaped.clone(),
+        escaped: note.escaped.iter().take(AUDITED_NOTES).cloned().collect(),
+        escaped_more: note.escaped.len().saturating_sub(AUDITED_NOTES) as u64,
         lingered: note.lingered,
     };
     let reason = note.reason;

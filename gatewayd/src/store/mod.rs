@@ -266,7 +266,7 @@ pub trait Store: Send + Sync {
     /// [`StoreError`].
     fn roster_pin(&self) -> Result<Option<Digest>, StoreError>;
 
-    /// Rows of the audit log.
+    /// Rows of the audit log: fewer than asked for when they are long; whoever wants more asks on.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -29,6 +29,10 @@ const GROUP: usize = 256;
 /// carried it, in seconds.
 const CARRY_S: u64 = 24 * 3600;
 
+/// An answer of the audit log ends with the row that passes so many bytes; as JSON within JSON it can
+/// become twice as long.
+const AUDIT_BYTES: usize = 16 * 1024 * 1024;
+
 struct Job {
     transaction: Transaction,
     answer: oneshot::Sender<Result<(), StoreError>>,
@@ -553,8 +557,16 @@ impl Store for Sqlite {
                 "SELECT number, at_ms, previous, event, hash FROM audit WHERE number > ?1 AND event LIKE ?2
                  ORDER BY number LIMIT ?3",
             )?;
-            let rows = query.query_map(params![signed(question.after), like, question.limit], row)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            for row in query.query_map(params![signed(question.after), like, question.limit], row)? {
+                let row = row?;
+                bytes += row.event.len();
+                rows.push(row);
+                if bytes >= AUDIT_BYTES {
+                    break;
+                }
+            }
+            Ok(rows)
         })
     }
 

@@ -8,7 +8,7 @@ use twinlock_protocol::statement::Decision;
 use twinlock_protocol::verify;
 
 use super::*;
-use crate::audit::{Event, GENESIS, RevokedBecause, verify_chain};
+use crate::audit::{Event, GENESIS, LimitName, RevokedBecause, verify_chain};
 use crate::request::{Certified, Context, Snapshot, State, Submitted, admit};
 use crate::store::StateRow;
 
@@ -226,4 +226,23 @@ async fn a_row_that_was_changed_in_the_database_breaks_the_chain() {
     let other = Connection::open(bench.dir.path().join("gateway.db")).unwrap();
     other.execute("UPDATE audit SET event = replace(event, '1', '2') WHERE number = 2", []).unwrap();
     assert!(verify_chain(GENESIS, 1, &bench.rows()).is_err());
+}
+
+/// One answer stays readable by the command line, whatever the rows hold.
+#[tokio::test]
+async fn an_answer_of_the_audit_log_ends_where_it_gets_long_and_goes_on_after_it() {
+    let bench = Bench::new();
+    let long = |number: usize| Event::LimitReached {
+        limit: LimitName::Pending,
+        who: format!("{number}{}", "x".repeat(6 << 20)),
+    };
+    bench.commit(Work::Note, (0..5).map(long).collect()).await.unwrap();
+    let ask = |after| bench.store.audit(&AuditQuery { after, limit: 10_000, grant: None }).unwrap();
+    let (first, second) = (ask(0), ask(3));
+    assert_eq!((first.len(), second.len(), ask(5).len()), (3, 2, 0));
+    let all: Vec<AuditRow> = first.into_iter().chain(second).collect();
+    assert!(verify_chain(GENESIS, 1, &all).is_ok());
+    // Control: short rows come all together.
+    bench.commit(Work::Note, (0..2000).map(event).collect()).await.unwrap();
+    assert_eq!(ask(5).len(), 2000);
 }

@@ -91,7 +91,16 @@ impl Log {
         let escaped: Vec<ProcessNote> =
             escaped.iter().map(|name| ProcessNote { pid: 9, name: (*name).into() }).collect();
         let ended_at = self.now;
-        self.note(Event::SessionEnded { grant, reason, ended_at, took_ms: 1, killed: 0, escaped, lingered: false });
+        self.note(Event::SessionEnded {
+            grant,
+            reason,
+            ended_at,
+            took_ms: 1,
+            killed: 0,
+            escaped,
+            escaped_more: 0,
+            lingered: false,
+        });
     }
 
     /// Asked, approved, run and ended within a minute.
