@@ -15,6 +15,7 @@ pub mod limits;
 pub mod random;
 pub mod reaper;
 pub mod request;
+pub mod roster;
 pub mod serve;
 pub mod session;
 pub mod store;

@@ -97,6 +97,17 @@ impl Phone {
         }
     }
 
+    /// The same phone after its browser dropped the device key and made another: the passkey stays.
+    #[must_use]
+    pub fn forgetful(&self) -> Self {
+        let random_source = SystemRandom::new();
+        let passkey = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &self.passkey_pkcs8, &random_source)
+            .expect("a key that was made before");
+        let (device_key, _) = SigningKey::generate().expect("key");
+        let device = Device { device_key: Some(device_key.public()), ..self.device.clone() };
+        Self { device, person: self.person.clone(), passkey, passkey_pkcs8: self.passkey_pkcs8.clone(), device_key }
+    }
+
     /// The form of an honest assertion on this device.
     #[must_use]
     pub fn honest(&self, roster: &Roster, challenge: &Digest) -> AssertionForm {

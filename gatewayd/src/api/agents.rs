@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::ids::HostId;
 use twinlock_protocol::wire::agent::{
-    ALPN, AgentMessage, ForGateway, GatewayMessage, Hello, Noted, PING_S, Ping, SILENCE_S, Welcome,
+    ALPN, AgentMessage, ForGateway, GatewayMessage, Hello, Noted, PING_S, Ping, Rosters, SILENCE_S, Welcome,
 };
+use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::wire::module::{Alarm, Cancel, ModuleEvent, ModuleMessage, Refused, Resume};
 use twinlock_protocol::wire::{LENGTH_BYTES, WIRE_VERSION};
 use twinlock_protocol::{DenyReason, Digest, codec, limits, wire};
@@ -57,13 +58,22 @@ pub async fn serve(
             // Places are for strangers: from here on it is a host of the roster, which has one
             // connection at a time.
             drop(place);
-            if let Ok(Some((host, frames))) = opened {
-                attend(&engine, &host, frames, address, stop).await;
+            if let Ok(Some((who, frames))) = opened {
+                attend(&engine, &who, frames, address, stop).await;
             }
         });
     }
     tasks.close();
     let _in_time = tokio::time::timeout(Duration::from_secs(3), tasks.wait()).await;
+}
+
+/// A host that said hello.
+struct Introduced {
+    host: HostId,
+    /// The key of its certificate.
+    key: PublicKey,
+    /// The version that it pins; 0 where its agent cannot tell.
+    roster: u64,
 }
 
 /// Handshake and hello: which host this is.
@@ -73,7 +83,7 @@ async fn open(
     acceptor: &TlsAcceptor,
     tcp: TcpStream,
     address: SocketAddr,
-) -> Option<(HostId, Frames)> {
+) -> Option<(Introduced, Frames)> {
     let stream = match acceptor.accept(tcp).await {
         Ok(stream) => stream,
         Err(error) => {
@@ -86,7 +96,7 @@ async fn open(
         return None;
     }
     let certificate = session.peer_certificates().and_then(<[_]>::first)?;
-    let host = agents.host_of(certificate)?.clone();
+    let host = agents.host_of(certificate)?;
     if let Err(limited) = engine.limits.connect_of_host(&host) {
         engine.note_limit(limited.limit, host.to_string()).await;
         return None;
@@ -99,7 +109,7 @@ async fn open(
     let refused =
         |reason| audit::Event::AgentRefused { host: Some(host.clone()), address: address.ip().to_string(), reason };
     let reason = match wire::message(&hello, limits::SMALL_FRAME_BYTES) {
-        Ok(AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: named, software, .. })) if named == host => {
+        Ok(AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: named, software, roster })) if named == host => {
             let connected = audit::Event::AgentConnected {
                 host: host.clone(),
                 software: software.chars().take(100).collect(),
@@ -107,7 +117,8 @@ async fn open(
             };
             engine.note(vec![connected]).await;
             frames.codec_mut().set_max_frame_length(limits::FRAME_BYTES);
-            return Some((host, frames));
+            let key = engine.roster().host(&host).map(|host| host.agent_key)?;
+            return Some((Introduced { host, key, roster }, frames));
         }
         Ok(AgentMessage::Hello(Hello { wire: WIRE_VERSION, .. })) => DenyReason::HostUnknown,
         Ok(_) | Err(_) => DenyReason::WireMismatch,
@@ -116,14 +127,20 @@ async fn open(
     None
 }
 
-async fn attend(engine: &Arc<Engine>, host: &HostId, frames: Frames, address: SocketAddr, stop: CancellationToken) {
+async fn attend(engine: &Arc<Engine>, who: &Introduced, frames: Frames, address: SocketAddr, stop: CancellationToken) {
+    let host = &who.host;
     let (generation, outgoing) = engine.hub.connect(host);
+    // It may have left the roster since its handshake; from here on, leaving hangs up on it.
+    if engine.roster().host(host).is_none_or(|now| now.agent_key != who.key) {
+        engine.hub.hang_up(host);
+    }
     // Whatever an earlier connection carried is up again only when its module says so.
     lose_links(engine, host).await;
     let (mut sink, mut stream) = frames.split();
     let welcome = Welcome { wire: WIRE_VERSION, software: env!("CARGO_PKG_VERSION").to_owned() };
     let greeting = codec::encode(&GatewayMessage::Welcome(welcome));
     if sink.send(greeting.into()).await.is_ok() {
+        push_rosters(engine, who);
         engine.repeat_orders(host).await;
         let mut writer = tokio::spawn(write(sink, outgoing));
         let why = read(engine, host, &mut stream, &mut writer, &stop).await;
@@ -133,6 +150,25 @@ async fn attend(engine: &Arc<Engine>, host: &HostId, frames: Frames, address: So
     if engine.hub.disconnect(host, generation) {
         lose_links(engine, host).await;
         engine.note(vec![audit::Event::AgentLost { host: host.clone() }]).await;
+    }
+}
+
+/// What was sealed since the version that the host pins, in as many messages as it takes. One that
+/// is sealed meanwhile comes twice; agents leave out what they have.
+fn push_rosters(engine: &Engine, who: &Introduced) {
+    // Version 1 came with the host's token.
+    let mut above = who.roster.max(1);
+    while above < engine.roster().version {
+        let envelopes = match engine.rosters_above(above) {
+            Ok(envelopes) if !envelopes.is_empty() => envelopes,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::error!(host = %who.host, %error, "rosters could not be read");
+                return;
+            }
+        };
+        above = above.saturating_add(envelopes.len() as u64);
+        engine.hub.send(&who.host, GatewayMessage::Rosters(Rosters { envelopes }).into());
     }
 }
 

@@ -27,6 +27,7 @@ use crate::approval::{
     Approvers, ClaimProof, ClaimState, ClaimView, Cookie, GaveState, SignInFinish, SignedIn, Source,
 };
 use crate::audit;
+use crate::roster::Changes;
 use crate::store::CrlRow;
 
 /// A request's body, in bytes.
@@ -41,6 +42,8 @@ pub const COOKIE: &str = "__Host-twinlock";
 pub struct Site {
     /// The approvers' side.
     pub approvers: Arc<Approvers>,
+    /// The roster's changes.
+    pub changes: Arc<Changes>,
     /// The one origin.
     pub origin: Arc<str>,
 }
@@ -65,7 +68,8 @@ pub fn router(site: Site) -> Router {
         .route("/api/v1/answer", post(answer))
         .route("/api/v1/release", post(release))
         .route("/crl.der", get(crl))
-        // The ceremony has a listener of its own, before this gateway can start; a link is over now.
+        .merge(super::roster::router())
+        // The rest of the ceremony: it has a listener of its own, before this gateway can start.
         .route("/api/v1/enrol/{step}", post(enrolment_is_over))
         .merge(crate::web::router())
         .fallback(not_found)
@@ -133,30 +137,35 @@ fn one(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 }
 
 /// A strict body: one JSON object.
-fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     codec::decode("body", BODY_BYTES, body).map_err(|_| DenyReason::BadInput.into())
 }
 
 fn cookie_of(headers: &HeaderMap) -> Option<Cookie> {
+    cookie_named(headers, COOKIE).and_then(|text| Fixed::from_text(&text)).map(Cookie)
+}
+
+/// A cookie that is there exactly once.
+pub(super) fn cookie_named(headers: &HeaderMap, wanted: &str) -> Option<String> {
     let mut found = headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(name, _)| *name == COOKIE);
+        .filter(|(name, _)| *name == wanted);
     match (found.next(), found.next()) {
-        (Some((_, value)), None) => Fixed::from_text(value).map(Cookie),
+        (Some((_, value)), None) => Some(value.to_owned()),
         (Some(_), Some(_)) | (None, _) => None,
     }
 }
 
-fn source_of(address: IpAddr, headers: &HeaderMap) -> Source {
+pub(super) fn source_of(address: IpAddr, headers: &HeaderMap) -> Source {
     let browser = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     Source::new(address, browser)
 }
 
-fn signed_in(site: &Site, headers: &HeaderMap) -> Result<SignedIn, Problem> {
+pub(super) fn signed_in(site: &Site, headers: &HeaderMap) -> Result<SignedIn, Problem> {
     let cookie = cookie_of(headers).ok_or(DenyReason::SignInNeeded)?;
     Ok(site.approvers.signed_in(&cookie)?)
 }
@@ -173,7 +182,7 @@ async fn not_found() -> Problem {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -200,7 +209,7 @@ struct DeviceJson {
 async fn sign_in_start(State(site): State<Site>, body: Bytes) -> Result<Json<Value>, Problem> {
     let Nothing {} = parse(&body)?;
     let start = site.approvers.start_sign_in()?;
-    let rp_id = &site.approvers.engine().roster.rp_id;
+    let rp_id = &site.approvers.engine().roster().rp_id;
     Ok(Json(json!({ "sign_in": start.sign_in, "nonce": start.nonce, "rp_id": rp_id })))
 }
 
@@ -231,8 +240,8 @@ fn set_cookie(response: &mut Response, value: &str, max_age_s: u64) -> Result<()
 fn who(site: &Site, session: &SignedIn) -> Result<(PersonJson, DeviceJson), Problem> {
     let (person, device) = site.approvers.who(session)?;
     Ok((
-        PersonJson { id: person.id.clone(), name: person.name.clone() },
-        DeviceJson { id: device.id.clone(), label: device.label.clone(), assurance: device.assurance() },
+        PersonJson { id: person.id, name: person.name },
+        DeviceJson { assurance: device.assurance(), id: device.id, label: device.label },
     ))
 }
 
@@ -254,7 +263,7 @@ async fn sign_out(State(site): State<Site>, headers: HeaderMap, body: Bytes) -> 
 async fn me(State(site): State<Site>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
     let Ok(session) = signed_in(&site, &headers) else { return Ok(Json(json!({ "signed_in": false }))) };
     let (person, device) = who(&site, &session)?;
-    let credential_id = &site.approvers.who(&session)?.1.credential_id;
+    let credential_id = site.approvers.who(&session)?.1.credential_id;
     let valid_s = session.expires_at.since(site.approvers.engine().clock.now());
     let claim_nonce = site.approvers.claim_nonce(&session)?;
     Ok(Json(json!({

@@ -7,4 +7,5 @@ pub mod approver;
 pub mod http;
 pub mod monitor;
 pub mod problem;
+pub mod roster;
 pub mod tls;

@@ -32,7 +32,7 @@ pub struct Health {
 /// Asks every part.
 #[must_use]
 pub fn health(engine: &Engine) -> Health {
-    let now = engine.clock.now();
+    let (now, roster) = (engine.clock.now(), engine.roster());
     let mut problems = Vec::new();
     if engine.store.ping().is_err() {
         problems.push("the database does not answer");
@@ -40,14 +40,14 @@ pub fn health(engine: &Engine) -> Health {
     if now >= engine.crl().next_update {
         problems.push("the revocation list is out of date");
     }
-    if engine.roster.check_time(now).is_err() {
+    if roster.check_time(now).is_err() {
         problems.push("the roster has expired");
     }
     Health {
         status: if problems.is_empty() { "ok" } else { "failing" },
         problems,
         version: env!("CARGO_PKG_VERSION"),
-        roster_left_s: engine.roster.expires_at.since(now),
+        roster_left_s: roster.expires_at.since(now),
         agents: engine.hub.len(),
         waiting: engine.waiting().len(),
     }

@@ -1,10 +1,10 @@
 //! TLS: 1.3 only, ring only, no resumption and no tickets on the agent port. A host's agent is known
 //! by the key of its client certificate, which the roster names; there is no agent CA.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::roster::Rosters;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -14,8 +14,6 @@ use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use twinlock_protocol::Fixed;
 use twinlock_protocol::ids::HostId;
-use twinlock_protocol::roster::VerifiedRoster;
-use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::wire::agent::ALPN;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -95,27 +93,27 @@ pub fn agent_config(gateway_key: &Path, agents: Arc<RosterAgents>) -> Result<Arc
     Ok(Arc::new(config))
 }
 
-/// Which host a client certificate's key belongs to.
+/// Which host a client certificate's key belongs to, by the roster as it is now.
 #[derive(Debug)]
 pub struct RosterAgents {
-    hosts: HashMap<PublicKey, HostId>,
+    rosters: Arc<Rosters>,
     provider: Arc<CryptoProvider>,
 }
 
 impl RosterAgents {
-    /// The agent keys of a roster.
+    /// The agent keys of the head.
     #[must_use]
-    pub fn new(roster: &VerifiedRoster) -> Arc<Self> {
-        let hosts = roster.hosts.iter().map(|host| (host.agent_key, host.id.clone())).collect();
-        Arc::new(Self { hosts, provider: provider() })
+    pub fn new(rosters: Arc<Rosters>) -> Arc<Self> {
+        Arc::new(Self { rosters, provider: provider() })
     }
 
     /// The host of a client certificate.
     #[must_use]
-    pub fn host_of(&self, certificate: &CertificateDer<'_>) -> Option<&HostId> {
+    pub fn host_of(&self, certificate: &CertificateDer<'_>) -> Option<HostId> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let key: [u8; 65] = parsed.public_key().subject_public_key.data.as_ref().try_into().ok()?;
-        self.hosts.get(&Fixed(key))
+        let head = self.rosters.head();
+        head.hosts.iter().find(|host| host.agent_key == Fixed(key)).map(|host| host.id.clone())
     }
 }
 

@@ -157,7 +157,8 @@ impl Approvers {
 
     async fn check_claim(&self, signed_in: &SignedIn, proof: &ClaimProof, what: &[u8]) -> Result<(), Refusal> {
         self.check_rate(signed_in).await?;
-        let (_person, device) = self.approver(signed_in)?;
+        let roster = self.engine.roster();
+        let (_person, device) = Self::approver(&roster, signed_in)?;
         self.nonces.redeem(&proof.nonce, &signed_in.cookie, self.engine.clock.now())?;
         let mut payload = proof.nonce.0.to_vec();
         payload.extend_from_slice(what);
@@ -177,7 +178,8 @@ impl Approvers {
         by: ClaimBy,
         from: &Source,
     ) -> Result<ClaimView, DenyReason> {
-        let (_person, device) = self.approver(signed_in)?;
+        let roster = self.engine.roster();
+        let (_person, device) = Self::approver(&roster, signed_in)?;
         let claim = Fixed(random()?);
         let claimant = Claimant {
             person: signed_in.person.clone(),
@@ -195,12 +197,12 @@ impl Approvers {
     }
 
     async fn claim_view(&self, id: RequestId, claim: Fixed<16>, lease: Lease) -> Result<ClaimView, DenyReason> {
-        let (roster, now) = (&self.engine.roster, self.engine.clock.now());
+        let (roster, now) = (self.engine.roster(), self.engine.clock.now());
         let max_ttl_s = self.engine.max_ttl_s.min(roster.rules.max_ttl_s);
         let name = |id: &PersonId| roster.person(id).map(|person| person.name.clone()).unwrap_or_default();
         let view = |state: &State| {
             let case = state.case();
-            let host = case.request.host(roster)?;
+            let host = case.request.host(&roster)?;
             let requesters = case.request.requesters().iter().map(|id| RequesterView {
                 id: id.clone(),
                 name: name(id),
@@ -227,18 +229,18 @@ impl Approvers {
     /// # Errors
     /// [`DenyReason::SignInNeeded`].
     pub async fn inbox(&self, signed_in: &SignedIn) -> Result<Vec<InboxLine>, DenyReason> {
-        let (person, device) = self.approver(signed_in)?;
-        let (roster, now) = (&self.engine.roster, self.engine.clock.now());
+        let (roster, now) = (self.engine.roster(), self.engine.clock.now());
+        let (person, device) = Self::approver(&roster, signed_in)?;
         let mut lines = Vec::new();
         for id in self.engine.waiting() {
             let line = self.engine.look(id, |state| {
                 let case = state.case();
                 let is_first = state.given().iter().any(|given| *given.person() == person.id);
-                let may = verify::check_eligible(roster, &case.request, person, device).is_ok();
+                let may = verify::check_eligible(&roster, &case.request, person, device).is_ok();
                 (may && !is_first && state.desk().is_some() && now < case.approve_by).then(|| {
                     let asked = case.request.request();
                     let names = case.request.requesters().iter().filter_map(|id| roster.person(id));
-                    let host = case.request.host(roster).map(|host| host.name.clone()).unwrap_or_default();
+                    let host = case.request.host(&roster).map(|host| host.name.clone()).unwrap_or_default();
                     InboxLine {
                         request: id,
                         requester: names.map(|person| person.name.as_str()).collect::<Vec<_>>().join(", "),
@@ -352,7 +354,7 @@ impl Approvers {
         {
             return Err(DenyReason::EvidenceOtherRequest);
         }
-        let answer = verify::verify_statement(&self.engine.roster, &state.case().request, signed)?;
+        let answer = verify::verify_statement(&self.engine.roster(), &state.case().request, signed)?;
         Ok(Answer {
             claim,
             person: signed_in.person.clone(),

@@ -10,7 +10,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use twinlock_protocol::roster::{Device, Person};
+use twinlock_protocol::roster::{Device, Person, Roster};
 use twinlock_protocol::{DenyReason, escape};
 
 use crate::serve::Engine;
@@ -76,9 +76,9 @@ impl Approvers {
         self.engine.limits.tidy();
     }
 
-    /// Person and device of a sign-in, as the roster has them now.
-    fn approver(&self, signed_in: &SignedIn) -> Result<(&Person, &Device), DenyReason> {
-        let person = self.engine.roster.person(&signed_in.person).ok_or(DenyReason::SignInNeeded)?;
+    /// Person and device of a sign-in, as this roster has them.
+    fn approver<'r>(roster: &'r Roster, signed_in: &SignedIn) -> Result<(&'r Person, &'r Device), DenyReason> {
+        let person = roster.person(&signed_in.person).ok_or(DenyReason::SignInNeeded)?;
         let device = person.devices.iter().find(|device| device.id == signed_in.device);
         device.map(|device| (person, device)).ok_or(DenyReason::SignInNeeded)
     }

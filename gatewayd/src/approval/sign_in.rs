@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use ring::hmac;
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::ids::{CredentialId, DeviceId, PersonId};
-use twinlock_protocol::roster::{Device, Person, Standing};
+use twinlock_protocol::roster::{Device, Person, Roster, Standing};
 use twinlock_protocol::signature::{self, Signature};
 use twinlock_protocol::statement::Assertion;
 use twinlock_protocol::{DenyReason, Digest, Fixed, UnixTime, webauthn};
@@ -159,7 +159,8 @@ impl Approvers {
     /// reason. [`DenyReason::StoreFailed`].
     pub async fn finish_sign_in(&self, finish: SignInFinish, from: &Source) -> Result<(Cookie, SignedIn), DenyReason> {
         let now = self.engine.clock.now();
-        match self.verify_sign_in(&finish, now) {
+        let roster = self.engine.roster();
+        match self.verify_sign_in(&roster, &finish, now) {
             Ok((person, device)) => {
                 let cookie = Cookie(Fixed(random()?));
                 let row = SignInRow {
@@ -189,17 +190,63 @@ impl Approvers {
         }
     }
 
-    fn verify_sign_in(&self, finish: &SignInFinish, now: UnixTime) -> Result<(&Person, &Device), DenyReason> {
+    fn verify_sign_in<'r>(
+        &self,
+        roster: &'r Roster,
+        finish: &SignInFinish,
+        now: UnixTime,
+    ) -> Result<(&'r Person, &'r Device), DenyReason> {
         let challenge = self.sign_ins.challenge(&finish.sign_in, now)?;
-        let roster = &self.engine.roster;
-        let (person, device) = roster.device_by_credential(&finish.credential_id).ok_or(DenyReason::ApproverUnknown)?;
-        webauthn::verify_assertion(roster.roster(), device, &challenge, &finish.assertion)?;
+        let (person, device) = check_passkey(roster, finish, &challenge)?;
         verify_claim_signature(device, finish.device_signature.as_ref(), challenge.as_bytes())?;
-        if person.standing != Standing::Active {
-            return Err(DenyReason::ApproverNotEligible);
-        }
         self.sign_ins.redeem(&finish.sign_in)?;
         Ok((person, device))
+    }
+
+    /// Whose passkey this is, where only the device key is missing: for a browser that dropped it.
+    /// Signs nobody in.
+    ///
+    /// # Errors
+    /// [`DenyReason::SignInNeeded`] for everything that does not verify.
+    pub async fn verify_passkey_alone(
+        &self,
+        finish: &SignInFinish,
+        from: &Source,
+    ) -> Result<(Person, Device, Digest), DenyReason> {
+        let (roster, now) = (self.engine.roster(), self.engine.clock.now());
+        let checked = self.sign_ins.challenge(&finish.sign_in, now).and_then(|challenge| {
+            let (person, device) = check_passkey(&roster, finish, &challenge)?;
+            // A device that never had a key gets one with two signatures, by an invite.
+            if device.device_key.is_none() || finish.device_signature.is_some() {
+                return Err(DenyReason::DeviceSignature);
+            }
+            self.sign_ins.redeem(&finish.sign_in)?;
+            Ok((person.clone(), device.clone(), challenge))
+        });
+        match checked {
+            Ok(known) => Ok(known),
+            Err(reason) => {
+                self.engine.metrics.refused(reason);
+                if self.engine.limits.is_worth_a_row(from.address) {
+                    self.engine.note(vec![audit::Event::SignInRefused { reason, from: from.to_string() }]).await;
+                }
+                Err(DenyReason::SignInNeeded)
+            }
+        }
+    }
+
+    /// A roster was sealed: forgets the sign-ins of whoever is not in it any more, or suspended, and
+    /// those on devices that are not what they were.
+    pub fn end_sign_ins(&self, before: &Roster, next: &Roster) {
+        let device = |roster: &Roster, row: &SignInRow| {
+            let person = roster.person(&row.person).filter(|person| person.standing == Standing::Active)?;
+            person.devices.iter().find(|one| one.id == row.device).map(Device::record_digest)
+        };
+        let stands = |row: &SignInRow| {
+            let now = device(next, row);
+            now.is_some() && now == device(before, row)
+        };
+        self.sign_ins.sessions.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, row| stands(row));
     }
 
     /// Who comes with this cookie.
@@ -216,7 +263,8 @@ impl Approvers {
             }
             session_of(row)
         };
-        let (person, _device) = self.approver(&session)?;
+        let roster = self.engine.roster();
+        let (person, _device) = Self::approver(&roster, &session)?;
         if person.standing == Standing::Active { Ok(session) } else { Err(DenyReason::SignInNeeded) }
     }
 
@@ -224,8 +272,9 @@ impl Approvers {
     ///
     /// # Errors
     /// [`DenyReason::SignInNeeded`] when the roster no longer has them.
-    pub fn who(&self, signed_in: &SignedIn) -> Result<(&Person, &Device), DenyReason> {
-        self.approver(signed_in)
+    pub fn who(&self, signed_in: &SignedIn) -> Result<(Person, Device), DenyReason> {
+        let roster = self.engine.roster();
+        Self::approver(&roster, signed_in).map(|(person, device)| (person.clone(), device.clone()))
     }
 
     /// A claim nonce for this sign-in.
@@ -256,6 +305,16 @@ impl Approvers {
 
 fn session_of(row: &SignInRow) -> SignedIn {
     SignedIn { cookie: row.cookie, person: row.person.clone(), device: row.device.clone(), expires_at: row.expires_at }
+}
+
+fn check_passkey<'r>(
+    roster: &'r Roster,
+    finish: &SignInFinish,
+    challenge: &Digest,
+) -> Result<(&'r Person, &'r Device), DenyReason> {
+    let (person, device) = roster.device_by_credential(&finish.credential_id).ok_or(DenyReason::ApproverUnknown)?;
+    webauthn::verify_assertion(roster, device, challenge, &finish.assertion)?;
+    if person.standing == Standing::Active { Ok((person, device)) } else { Err(DenyReason::ApproverNotEligible) }
 }
 
 /// The device key's silent signature over a claim (or a sign-in's challenge): present exactly when

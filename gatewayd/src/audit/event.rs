@@ -6,7 +6,7 @@ use twinlock_protocol::evidence::{EndReason, ProcessNote};
 use twinlock_protocol::ids::{CertSerial, DeviceId, GrantId, HostId, PersonId};
 use twinlock_protocol::roster::Assurance;
 use twinlock_protocol::wire::agent::EndOrder;
-use twinlock_protocol::{DenyReason, Digest, UnixTime};
+use twinlock_protocol::{DenyReason, Digest, Fixed, UnixTime};
 
 /// By which way an approver came to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub enum Withdrawal {
     IssueFailed,
     /// An administrator.
     Revoked,
+    /// Under the newer roster it cannot be approved, or not by these.
+    RosterChanged,
 }
 
 /// One thing that happened. The tag is the name in the log, in syslog and in queries.
@@ -48,6 +50,42 @@ pub enum Event {
     DeviceEnrolled { person: PersonId, device: DeviceId, assurance: Assurance },
     /// A person signed the roster.
     RosterSigned { person: PersonId, digest: Digest },
+    /// Somebody wants the roster changed.
+    RosterProposed { proposal: Fixed<16>, by: String, title: String, version: u64 },
+    /// A proposal was declined, or taken back.
+    ProposalWithdrawn { proposal: Fixed<16>, by: String },
+    /// Nobody signed a proposal in time.
+    ProposalExpired { proposal: Fixed<16> },
+    /// A proposal does not fit the roster any more.
+    ProposalVoid { proposal: Fixed<16>, why: String },
+    /// A signature to a proposal that did not verify or came out of turn.
+    SignatureRefused { proposal: Fixed<16>, person: PersonId, reason: DenyReason },
+    /// A new roster version: signed by these, with these differences to the one before.
+    RosterSealed { version: u64, digest: Digest, previous: Digest, signers: Vec<PersonId>, changes: Vec<String> },
+    /// A person was suspended.
+    PersonSuspended { person: PersonId, by: Vec<PersonId> },
+    /// A suspension was lifted.
+    PersonLifted { person: PersonId, by: Vec<PersonId> },
+    /// A link for somebody to enrol a device.
+    InviteMade { invite: Fixed<16>, person: PersonId, by: String },
+    /// Somebody opened it.
+    InviteOpened { invite: Fixed<16>, person: PersonId, from: String },
+    /// Somebody else opened it as well: one of the two is not who should have it.
+    InviteContested { invite: Fixed<16>, person: PersonId, from: String },
+    /// Somebody took it back.
+    InviteCancelled { invite: Fixed<16>, person: PersonId, by: String },
+    /// An enrolment was refused.
+    EnrolmentRefused { person: PersonId, reason: DenyReason },
+    /// A browser dropped its device key, made another and asks to have it restored.
+    RestorationAsked { person: PersonId, device: DeviceId, from: String },
+    /// A token for a host to join.
+    HostTokenMade { token: Fixed<16>, host: HostId, by_uid: u32 },
+    /// A host asks to join.
+    HostJoining { token: Fixed<16>, host: HostId, address: String },
+    /// Somebody who would join was refused.
+    HostJoinRefused { address: String, reason: DenyReason },
+    /// An approval does not count any more: its person, device or group is out.
+    ApprovalVoided { grant: GrantId, person: PersonId, reason: DenyReason },
     /// A host's agent connected.
     AgentConnected { host: HostId, software: String, address: String },
     /// Its connection ended.
@@ -174,6 +212,8 @@ pub enum RevokedBecause {
     Denied,
     /// The requester gave up after the issue.
     Withdrawn,
+    /// Under the newer roster it would not have been granted.
+    RosterChanged,
 }
 
 /// Which limit.

@@ -34,6 +34,9 @@ pub struct GatewayConfig {
     /// How much is too much.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// How devices are enrolled by invite.
+    #[serde(default)]
+    pub enrolment: EnrolmentConfig,
     /// Where the audit log goes besides the database.
     #[serde(default)]
     pub audit: AuditConfig,
@@ -135,6 +138,14 @@ impl Default for LimitsConfig {
             connections: 2_048,
         }
     }
+}
+
+/// Enrolment by invite. What counts is the roster's: its floor and its list of models.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnrolmentConfig {
+    /// Makers' attestation roots, PEM; without any, no device counts as attested.
+    pub attestation_roots: Vec<PathBuf>,
 }
 
 /// A syslog facility (RFC 5424 §6.2.1) that suits an audit log.

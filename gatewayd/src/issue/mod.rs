@@ -2,11 +2,12 @@
 //! CA key; the proof is consumed, so nothing is issued twice on it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use twinlock_certs::issue::{Ca, ElevationTemplate, IssueError, Reason, RevokedEntry};
 use twinlock_protocol::evidence::{Evidence, EvidenceFormat, VERSION};
 use twinlock_protocol::ids::CertSerial;
-use twinlock_protocol::roster::VerifiedRoster;
+use twinlock_protocol::roster::{RosterEnvelope, VerifiedRoster};
 use twinlock_protocol::verify::{TwoPersonApproval, VerifiedRequest};
 use twinlock_protocol::{Bytes, DenyReason, UnixTime};
 use zeroize::Zeroizing;
@@ -35,30 +36,54 @@ pub enum LoadError {
     NotInRoster,
 }
 
-/// Issues certificates and revocation lists.
+/// Issues certificates and revocation lists, with the first CA of the roster whose key lies here.
 pub struct Issuer {
-    ca: Ca,
+    dir: PathBuf,
+    ca: RwLock<Arc<Issuing>>,
     crl_url: String,
     crl_life_s: u64,
 }
 
+struct Issuing {
+    certificate: Vec<u8>,
+    ca: Ca,
+}
+
 impl Issuer {
-    /// Loads `ca.der` and `ca.key` (PKCS #8, DER) from the state directory.
+    /// Loads the CA from the state directory: `ca.der` and `ca.key` (PKCS #8, DER), or one that came
+    /// by a roster change, `ca-ID.der` and `ca-ID.key`.
     ///
     /// # Errors
     /// [`LoadError`].
     pub fn load(dir: &Path, roster: &VerifiedRoster, origin: &str, crl_life_s: u32) -> Result<Self, LoadError> {
-        let read = |name: &str| {
-            let path = dir.join(name);
-            std::fs::read(&path).map_err(|source| LoadError::Read { path, source })
-        };
-        let certificate = read("ca.der")?;
-        let key = Zeroizing::new(read("ca.key")?);
-        if !roster.cas.iter().any(|ca| ca.certificate.0 == certificate) {
-            return Err(LoadError::NotInRoster);
+        let issuing = find(dir, roster)?.ok_or(LoadError::NotInRoster)?;
+        let (crl_url, crl_life_s) = (format!("{origin}/crl.der"), crl_life_s.into());
+        Ok(Self { dir: dir.to_owned(), ca: RwLock::new(Arc::new(issuing)), crl_url, crl_life_s })
+    }
+
+    /// Follows the roster: whether another CA issues from now on. Where no key of the roster's CAs
+    /// lies here, the old one stays; hosts refuse what it issues, and the log says so.
+    pub fn choose(&self, roster: &VerifiedRoster) -> bool {
+        match find(&self.dir, roster) {
+            Ok(Some(issuing)) => {
+                let mut ca = self.ca.write().unwrap_or_else(PoisonError::into_inner);
+                let changed = ca.certificate != issuing.certificate;
+                *ca = Arc::new(issuing);
+                changed
+            }
+            Ok(None) => {
+                tracing::error!("no CA of the roster has its key here: nothing that is issued now will be accepted");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "the CA was not changed");
+                false
+            }
         }
-        let ca = Ca::load(&certificate, &key)?;
-        Ok(Self { ca, crl_url: format!("{origin}/crl.der"), crl_life_s: crl_life_s.into() })
+    }
+
+    fn ca(&self) -> Arc<Issuing> {
+        Arc::clone(&self.ca.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Issues the certificate of a request: life from now, at most `max_ttl_s`.
@@ -71,6 +96,7 @@ impl Issuer {
         request: &VerifiedRequest,
         approval: TwoPersonApproval,
         given: &[Given; 2],
+        rosters: Vec<Arc<RosterEnvelope>>,
         now: UnixTime,
         max_ttl_s: u32,
     ) -> Result<Certified, DenyReason> {
@@ -82,7 +108,7 @@ impl Issuer {
             version: VERSION,
             request_digest: request.id(),
             statements: given.iter().map(|given| given.signed.clone()).collect(),
-            rosters: Vec::new(),
+            rosters: rosters.iter().map(|envelope| (**envelope).clone()).collect(),
         }
         .to_bytes();
         let serial = CertSerial::from_random(random()?);
@@ -100,7 +126,7 @@ impl Issuer {
             evidence: Evidence::digest_of(&evidence),
             crl_url: self.crl_url.clone(),
         };
-        let certificate = self.ca.elevation(&template).map_err(|error| {
+        let certificate = self.ca().ca.elevation(&template).map_err(|error| {
             tracing::error!(%error, "the CA did not issue");
             DenyReason::Internal
         })?;
@@ -120,10 +146,38 @@ impl Issuer {
             revoked_at: entry.revoked_at.min(now),
             reason: match entry.because {
                 RevokedBecause::SessionEnded | RevokedBecause::Expired => Reason::Ended,
-                RevokedBecause::Revoked | RevokedBecause::Denied | RevokedBecause::Withdrawn => Reason::Withdrawn,
+                RevokedBecause::Revoked
+                | RevokedBecause::Denied
+                | RevokedBecause::Withdrawn
+                | RevokedBecause::RosterChanged => Reason::Withdrawn,
             },
         });
-        let der = self.ca.crl(number, now, next_update, entries)?;
+        let der = self.ca().ca.crl(number, now, next_update, entries)?;
         Ok(CrlRow { number, this_update: now, next_update, der: Bytes(der) })
+    }
+}
+
+/// The first CA of the roster whose certificate and key lie in the state directory.
+fn find(dir: &Path, roster: &VerifiedRoster) -> Result<Option<Issuing>, LoadError> {
+    for entry in &roster.cas {
+        for stem in ["ca".to_owned(), format!("ca-{}", entry.id)] {
+            let Some(certificate) = read(dir, &format!("{stem}.der"))? else { continue };
+            if certificate != entry.certificate.0 {
+                continue;
+            }
+            let Some(key) = read(dir, &format!("{stem}.key"))? else { continue };
+            let ca = Ca::load(&certificate, &Zeroizing::new(key))?;
+            return Ok(Some(Issuing { certificate, ca }));
+        }
+    }
+    Ok(None)
+}
+
+fn read(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, LoadError> {
+    let path = dir.join(name);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(LoadError::Read { path, source }),
     }
 }

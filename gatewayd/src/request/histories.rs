@@ -18,6 +18,7 @@ use twinlock_protocol::wire::module::ModuleEvent;
 use twinlock_protocol::{Bytes, DenyReason, Digest, Fixed, UnixTime, codec};
 
 use super::*;
+use crate::roster::{Link, Rosters};
 
 const START: UnixTime = UnixTime(1_900_000_000);
 
@@ -27,6 +28,7 @@ const PEOPLE: [&str; 4] = ["bob", "carol", "dave", "alice"];
 struct World {
     fixture: Fixture,
     roster: VerifiedRoster,
+    rosters: Rosters,
     now: UnixTime,
     cases: Vec<Played>,
     steps: usize,
@@ -54,8 +56,9 @@ impl World {
         fixture.roster.persons[0].devices.push(alice.device.clone());
         fixture.roster.persons[0].groups.push(GroupName::new("approvers").unwrap());
         fixture.phones.push(alice);
-        let (_, roster) = fixture.seal();
-        let mut world = Self { fixture, roster, now: START, cases: Vec::new(), steps: 0 };
+        let (envelope, roster) = fixture.seal();
+        let rosters = Rosters::new(Link::new(roster.clone(), envelope));
+        let mut world = Self { fixture, roster, rosters, now: START, cases: Vec::new(), steps: 0 };
         for _ in 0..requests {
             world.admit();
         }
@@ -138,7 +141,7 @@ impl World {
         let snapshot = Snapshot::of(&state);
         let again: Snapshot = serde_json::from_slice(&codec::encode(&snapshot)).unwrap();
         let stored = Stored { signed: case.signed.clone(), snapshot: again, statements: case.statements.clone() };
-        let revived = stored.clone().revive(&self.roster).unwrap();
+        let revived = stored.clone().revive(&self.rosters.chain()).unwrap();
         assert_eq!(Snapshot::of(&revived), snapshot);
         case.state = Some(revived);
         // Signatures are verified anew each time: look at the clock now and then only.
@@ -153,10 +156,10 @@ impl World {
         let tick = |at: UnixTime| {
             let fresh = Ticket::from_random(&random());
             let cx = Context { roster: &self.roster, now: at, fresh: &fresh, max_ttl_s: 3600 };
-            let outcome = step(stored.clone().revive(&self.roster).unwrap(), Event::Tick, cx);
+            let outcome = step(stored.clone().revive(&self.rosters.chain()).unwrap(), Event::Tick, cx);
             outcome.effects.len()
         };
-        match stored.clone().revive(&self.roster).unwrap().due() {
+        match stored.clone().revive(&self.rosters.chain()).unwrap().due() {
             Some(due) if due > self.now => {
                 assert_eq!(tick(UnixTime(due.0 - 1)), 0, "something happened before it was due");
                 assert!(tick(due) > 0, "nothing happened when it was due");

@@ -9,6 +9,7 @@
 //! ```
 
 mod desk;
+mod meet;
 mod snapshot;
 mod state;
 mod step;

@@ -1,8 +1,11 @@
 //! A request at rest. What comes back from the database is only a claim: [`Stored::revive`] verifies
 //! the request's and every statement's signatures again before it makes proof tokens.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use twinlock_protocol::evidence::{EndReason, SignedRequest};
+use twinlock_protocol::request::{ElevationRequest, RosterRef};
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::statement::SignedStatement;
 use twinlock_protocol::verify::{self, TwoPersonApproval, VerifiedAnswer, VerifiedApproval, VerifiedRequest};
@@ -15,12 +18,16 @@ use super::state::{
     State, Withdrawn,
 };
 use crate::audit::Withdrawal;
+use crate::roster::Chain;
 
 /// Everything about a state but the request and the statements, which rest in columns and rows of
 /// their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
+    /// The roster by which it was decided last; its own, where none is named.
+    #[serde(default)]
+    roster: Option<RosterRef>,
     admitted_at: UnixTime,
     approve_by: UnixTime,
     resume: Digest,
@@ -70,6 +77,9 @@ pub enum ReviveError {
     /// A signature does not verify under the roster.
     #[error("a stored signature does not verify: {0}")]
     Unverified(DenyReason),
+    /// It was made or decided under a roster that is too old, or not of this chain.
+    #[error("its roster is not of the chain")]
+    Roster,
     /// The statements do not make the state.
     #[error("the stored statements do not make the stored state")]
     Mismatch,
@@ -112,6 +122,7 @@ impl Snapshot {
         };
         let case = state.case();
         Self {
+            roster: Some(case.request.decided_by()),
             admitted_at: case.admitted_at,
             approve_by: case.approve_by,
             resume: case.resume,
@@ -129,12 +140,17 @@ impl Stored {
     ///
     /// # Errors
     /// [`ReviveError`]; the caller voids the request.
-    pub fn revive(self, roster: &VerifiedRoster) -> Result<State, ReviveError> {
+    pub fn revive(self, chain: &Chain) -> Result<State, ReviveError> {
         let Self { signed, snapshot, statements } = self;
+        let asked = ElevationRequest::from_bytes(&signed.request.0).map_err(|_| ReviveError::Mismatch)?;
+        let find = |of: &RosterRef| chain.find(of).map(|link| Arc::clone(&link.roster)).ok_or(ReviveError::Roster);
+        let (own, decided) = (find(&asked.roster)?, find(&snapshot.roster.unwrap_or(asked.roster))?);
+        let roster = &*decided;
         // As of its admission: a live session must be found again even when the roster ends under
         // it. Whether the roster still grants is asked again at each approval and at issue.
-        let request = verify::verify_request(roster, &signed, snapshot.admitted_at)?;
-        let Snapshot { admitted_at, approve_by, resume, link, code_tries, end_reported, let_go, phase } = snapshot;
+        let request = verify::verify_request(&own, &signed, snapshot.admitted_at)?;
+        let request = if request.is_under(roster) { request } else { request.under(roster)? };
+        let Snapshot { roster: _, admitted_at, approve_by, resume, link, code_tries, end_reported, let_go, phase } = snapshot;
         let case = Case { request, admitted_at, approve_by, resume, link, code_tries, end_reported, let_go };
         let approvals = || approvals(roster, &case.request, &statements);
         Ok(match phase {

@@ -14,6 +14,7 @@ use twinlock_protocol::wire::module::{self as wire, ModuleEvent};
 use twinlock_protocol::{Bytes, DenyReason, Digest, Fixed, UnixTime, escape, limits};
 
 use super::desk::{ClaimBy, Claimant, Desk, Lease};
+use super::meet::meet;
 use super::state::{
     Active, Approved, AwaitingSecond, Case, Certified, Denied, Ended, Expired, Given, Hold, Issued, LinkState, Pending,
     State, Withdrawn,
@@ -97,6 +98,8 @@ pub enum Effect {
     Audit(audit::Event),
     /// Keep a verified statement.
     KeepStatement { person: PersonId, decision: Decision, signed: SignedStatement },
+    /// This person's approval does not count any more.
+    VoidStatement(PersonId),
     /// Keep the issued certificate; a second one for the same request is refused by the store.
     KeepCertificate(Certified),
     /// Keep the host's record of the session.
@@ -200,9 +203,11 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// Moves a request.
+/// Moves a request: first it meets the roster as it is now, then time passes, then the event.
 pub fn step(state: State, event: Event, cx: Context<'_>) -> Step {
-    let (state, mut effects) = pass_time(state, cx);
+    let (state, mut effects) = meet(state, cx);
+    let (state, mut passed) = pass_time(state, cx);
+    effects.append(&mut passed);
     let mut step = apply(state, event, cx);
     effects.append(&mut step.effects);
     show_ticket(step.state, effects, step.reply, cx)
@@ -228,7 +233,7 @@ pub fn resume_events(state: &State, cx: Context<'_>) -> Vec<Effect> {
     }
 }
 
-fn accepted(case: &Case, given: &[Given], cx: Context<'_>) -> Result<ModuleEvent, DenyReason> {
+pub(super) fn accepted(case: &Case, given: &[Given], cx: Context<'_>) -> Result<ModuleEvent, DenyReason> {
     let eligible = case.request.eligible(cx.roster)?;
     Ok(ModuleEvent::Accepted(wire::Accepted {
         request: case.id(),
@@ -761,13 +766,13 @@ fn resume(mut state: State, token: &Digest, cx: Context<'_>) -> Step {
 
 // ---- sessions -----------------------------------------------------------------------------------
 
-fn revoke(case: &Case, certified: &Certified, because: RevokedBecause) -> [Effect; 2] {
+pub(super) fn revoke(case: &Case, certified: &Certified, because: RevokedBecause) -> [Effect; 2] {
     let (serial, not_after) = (certified.serial, certified.not_after);
     let revoked = audit::Event::CertificateRevoked { grant: case.grant(), serial, why: because };
     [Effect::Audit(revoked), Effect::Revoke { serial, not_after, because }]
 }
 
-fn order_end(mut active: Active, order: EndOrder, because: RevokedBecause) -> (State, Vec<Effect>) {
+pub(super) fn order_end(mut active: Active, order: EndOrder, because: RevokedBecause) -> (State, Vec<Effect>) {
     let mut effects = vec![Effect::Audit(audit::Event::EndOrdered { grant: active.case.grant(), order })];
     effects.extend(revoke(&active.case, &active.certified, because));
     effects.push(Effect::Order(order));

@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use tokio::sync::{Mutex as AsyncMutex, Notify};
+use twinlock_protocol::evidence::SignedRequest;
 use twinlock_protocol::ids::{GrantId, HostId, PersonId, RequestId, Ticket};
+use twinlock_protocol::request::ElevationRequest;
 use twinlock_protocol::roster::VerifiedRoster;
-use twinlock_protocol::verify;
+use twinlock_protocol::verify::{self, VerifiedRequest};
 use twinlock_protocol::wire::WIRE_VERSION;
 use twinlock_protocol::wire::agent::{EndGrant, EndOrder, ForModule, GatewayMessage};
 use twinlock_protocol::wire::module::{ModuleEvent, Submit};
-use twinlock_protocol::{DenyReason, Digest, UnixTime};
+use twinlock_protocol::{Bytes, DenyReason, Digest, UnixTime, limits, wire};
 
 use super::hub::{Hub, Outgoing};
 use super::metrics::Metrics;
@@ -25,11 +27,14 @@ use crate::clock::Clock;
 use crate::issue::Issuer;
 use crate::limits::{Limited, Limits, Waiting};
 use crate::random::random;
-use crate::request::{self, Context, Effect, Event, Reply, Snapshot, State, Step, Submitted};
+use crate::request::{self, Context, Effect, Event, Reply, ReviveError, Snapshot, State, Step, Stored, Submitted};
+use crate::roster::{Chain, Link, Rosters};
 use crate::store::{Admission, Advance, Change, CrlRow, RequestRow, StateRow, Store, StoreError, Transaction, Work};
 
 /// A final request is kept in memory this long, in seconds, for modules and pages that ask late.
 const KEEP_S: u64 = 300;
+/// Envelopes of one message to an agent, in bytes; base64url makes them longer on the wire.
+const ROSTERS_BYTES: usize = 4 * 1024 * 1024;
 
 /// A refusal with a hint when to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,8 +116,8 @@ fn one_less<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
 
 /// The gateway's core.
 pub struct Engine {
-    /// The verified roster.
-    pub roster: Arc<VerifiedRoster>,
+    /// The roster chain; everything is decided by its head.
+    pub rosters: Arc<Rosters>,
     /// The database.
     pub store: Arc<dyn Store>,
     /// The clock.
@@ -133,10 +138,17 @@ pub struct Engine {
     last_tick: AtomicU64,
 }
 
+/// Verifies a request under the version that it names, then under the head.
+fn verify_under(chain: &Chain, signed: &SignedRequest, now: UnixTime) -> Result<VerifiedRequest, DenyReason> {
+    let asked = ElevationRequest::from_bytes(&signed.request.0).map_err(|_| DenyReason::RequestMalformed)?;
+    let own = chain.find(&asked.roster).ok_or(DenyReason::RosterMismatch)?;
+    verify::verify_request(&own.roster, signed, now)?.under(&chain.head().roster)
+}
+
 /// What an [`Engine`] is made of.
 pub struct Parts {
-    /// The verified roster.
-    pub roster: Arc<VerifiedRoster>,
+    /// The verified roster chain.
+    pub rosters: Arc<Rosters>,
     /// The database.
     pub store: Arc<dyn Store>,
     /// The clock.
@@ -167,13 +179,13 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn start(parts: Parts) -> Result<Arc<Self>, EngineError> {
-        let Parts { roster, store, clock, limits, issuer, max_ttl_s } = parts;
+        let Parts { rosters, store, clock, limits, issuer, max_ttl_s } = parts;
         let newest = store.newest_crl()?.map(|crl| crl.number);
         let crl = issuer.crl(newest, clock.now(), &store.revocations()?)?;
         let started = audit::Event::GatewayStarted {
             software: env!("CARGO_PKG_VERSION").to_owned(),
-            roster_version: roster.version,
-            roster_digest: roster.digest(),
+            roster_version: rosters.head().version,
+            roster_digest: rosters.head().digest(),
         };
         let published = audit::Event::CrlIssued { number: crl.number, entries: store.revocations()?.len() as u64 };
         let transaction = Transaction {
@@ -184,7 +196,7 @@ impl Engine {
         store.commit(transaction).await?;
         let rows = store.open_requests(clock.now())?;
         let engine = Arc::new(Self {
-            roster,
+            rosters,
             store,
             clock,
             limits,
@@ -201,16 +213,65 @@ impl Engine {
         for row in rows {
             engine.take_up(row);
         }
+        // Some may have been decided under an older roster than the head.
+        engine.reconsider().await;
         Ok(engine)
     }
 
     fn take_up(&self, row: RequestRow) {
         let (id, revision) = (row.request, row.revision);
-        match row.stored.revive(&self.roster) {
+        match self.revive(row.stored) {
             Ok(state) => self.insert(state.with_link_lost_at(self.clock.now()), revision),
             // Left as it is: never a grant, and visible in the log and in the list of requests.
             Err(error) => tracing::error!(request = %id, %error, "a stored request is not believed"),
         }
+    }
+
+    fn revive(&self, stored: Stored) -> Result<State, ReviveError> {
+        stored.revive(&self.rosters.chain())
+    }
+
+    /// Takes a newly sealed roster for the head. Hosts that left are hung up on, every agent hears of
+    /// it, and every request that is under way is asked again under it.
+    pub async fn adopt(self: &Arc<Self>, next: Link) {
+        let (before, envelope) = (self.roster(), Bytes(next.envelope.to_bytes()));
+        self.rosters.push(next);
+        let head = self.roster();
+        for host in &before.hosts {
+            if head.host(&host.id).is_none_or(|now| now.agent_key != host.agent_key) {
+                self.hub.hang_up(&host.id);
+            }
+        }
+        self.hub.send_all(&GatewayMessage::Rosters(wire::agent::Rosters { envelopes: vec![envelope] }));
+        if self.issuer.choose(&head) {
+            self.crl_due.notify_one();
+        }
+        self.reconsider().await;
+    }
+
+    /// Every request that is under way meets the head.
+    async fn reconsider(self: &Arc<Self>) {
+        let ids: Vec<RequestId> = self.entries.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        for id in ids {
+            if self.look(id, |state| !state.is_final()).await == Some(true) {
+                // A refusal here is a failing database, already logged; every later step asks again.
+                let _outcome = self.apply(id, Event::Tick).await;
+            }
+        }
+    }
+
+    /// Roster versions above this one, as much as one message carries.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn rosters_above(&self, version: u64) -> Result<Vec<Bytes>, StoreError> {
+        self.store.rosters_above(version, limits::ROSTER_STEPS, ROSTERS_BYTES)
+    }
+
+    /// The head of the roster chain: what decides now.
+    #[must_use]
+    pub fn roster(&self) -> Arc<VerifiedRoster> {
+        self.rosters.head()
     }
 
     /// The current revocation list.
@@ -274,7 +335,8 @@ impl Engine {
         if wire != WIRE_VERSION {
             return Err(DenyReason::WireMismatch.into());
         }
-        let verified = verify::verify_request(&self.roster, &signed, self.clock.now())?;
+        let chain = self.rosters.chain();
+        let verified = verify_under(&chain, &signed, self.clock.now())?;
         if verified.id() != id {
             return Err(DenyReason::RequestMalformed.into());
         }
@@ -286,7 +348,8 @@ impl Engine {
         self.check_waiting(host, &persons).await?;
         let resume = Digest::of(twinlock_protocol::digest::Domain::ResumeToken, &resume_token.0);
         let fresh = Ticket::from_random(&random().map_err(DenyReason::from)?);
-        let step = request::admit(Submitted { request: verified, resume }, self.context(&fresh))?;
+        let cx = self.context(&chain.head().roster, &fresh);
+        let step = request::admit(Submitted { request: verified, resume }, cx)?;
         let Plan { changes: _, events, tells } = Plan::of(&step.effects);
         let admission = Admission { request: id, host: host.clone(), signed, state: row_of(&step.state) };
         match self.commit(Work::Admit(Box::new(admission)), events).await {
@@ -297,6 +360,10 @@ impl Engine {
         self.metrics.admitted();
         self.insert(step.state, 0);
         self.tell_all(host, id, tells);
+        if self.roster().version != chain.head().roster.version {
+            // It changed meanwhile; whoever changed it may not have seen this request.
+            let _outcome = self.apply_here(id, Event::Tick).await;
+        }
         Ok(())
     }
 
@@ -393,7 +460,8 @@ impl Engine {
     /// One step, and the issue that it may ask for, as one piece.
     fn run(&self, state: State, event: Event) -> Result<(Step, Result<Reply, DenyReason>), DenyReason> {
         let fresh = Ticket::from_random(&random()?);
-        let cx = self.context(&fresh);
+        let chain = self.rosters.chain();
+        let cx = self.context(&chain.head().roster, &fresh);
         let Step { state, mut effects, reply } = request::step(state, event, cx);
         let asked = effects.iter().any(|effect| matches!(effect, Effect::Issue));
         let State::Approved(approved) = state else {
@@ -403,16 +471,18 @@ impl Engine {
             return Ok((Step { state: State::Approved(approved), effects, reply: Ok(Reply::Done) }, reply));
         }
         let started = Instant::now();
-        let issued = approved
-            .issue(cx, |request, approval, given| self.issuer.certify(request, approval, given, cx.now, cx.max_ttl_s));
+        let issued = approved.issue(cx, |request, approval, given| {
+            let rosters = chain.above(request.request().roster.version).ok_or(DenyReason::RosterMismatch)?;
+            self.issuer.certify(request, approval, given, rosters, cx.now, cx.max_ttl_s)
+        });
         self.metrics.issued(started.elapsed());
         effects.extend(issued.effects);
         let reply = reply.and_then(|reply| issued.reply.map(|_| reply));
         Ok((Step { state: issued.state, effects, reply: Ok(Reply::Done) }, reply))
     }
 
-    fn context<'a>(&'a self, fresh: &'a Ticket) -> Context<'a> {
-        Context { roster: &self.roster, now: self.clock.now(), fresh, max_ttl_s: self.max_ttl_s }
+    fn context<'a>(&self, roster: &'a VerifiedRoster, fresh: &'a Ticket) -> Context<'a> {
+        Context { roster, now: self.clock.now(), fresh, max_ttl_s: self.max_ttl_s }
     }
 
     async fn commit(&self, work: Work, events: Vec<audit::Event>) -> Result<(), StoreError> {
@@ -425,7 +495,7 @@ impl Engine {
     /// After a failed commit: what the database holds is what is.
     fn restore(&self, id: RequestId, held: &mut Held) {
         let stored = self.store.request(id).ok().flatten();
-        let revived = stored.and_then(|row| Some((row.revision, row.stored.revive(&self.roster).ok()?)));
+        let revived = stored.and_then(|row| Some((row.revision, self.revive(row.stored).ok()?)));
         match revived {
             Some((revision, state)) => {
                 held.revision = revision;
@@ -522,7 +592,7 @@ impl Engine {
         let id = self.store.request_of_grant(grant).map_err(|_| DenyReason::StoreFailed)?;
         let id = id.ok_or(DenyReason::NotFound)?;
         let row = self.store.request(id).map_err(|_| DenyReason::StoreFailed)?.ok_or(DenyReason::NotFound)?;
-        let state = row.stored.revive(&self.roster).map_err(|_| DenyReason::NotFound)?;
+        let state = self.revive(row.stored).map_err(|_| DenyReason::NotFound)?;
         self.insert(state, row.revision);
         Ok(id)
     }
@@ -683,6 +753,7 @@ impl Plan {
                 Effect::KeepStatement { person, decision, signed } => {
                     plan.changes.push(Change::Statement { person, decision, signed });
                 }
+                Effect::VoidStatement(person) => plan.changes.push(Change::Void(person)),
                 Effect::KeepCertificate(certified) => plan.changes.push(Change::Certificate(certified)),
                 Effect::KeepRecord(record) => plan.changes.push(Change::Record(record)),
                 Effect::KeepEnd(note) => plan.changes.push(Change::End(note)),

@@ -110,6 +110,22 @@ impl Hub {
         }
     }
 
+    /// Sends to every connected host.
+    pub fn send_all(&self, message: &GatewayMessage) {
+        let hosts: Vec<HostId> = {
+            let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.hosts.keys().cloned().collect()
+        };
+        for host in hosts {
+            self.send(&host, message.clone().into());
+        }
+    }
+
+    /// Ends a host's connection, if it has one.
+    pub fn hang_up(&self, host: &HostId) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).hosts.remove(host);
+    }
+
     /// How many hosts are connected.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -25,8 +25,10 @@ use crate::approval::Approvers;
 use crate::audit::{self, Sinks};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigError, GatewayConfig};
+use crate::enrol::passkey::{Registrar, RegistrarError};
 use crate::issue::{Issuer, LoadError};
 use crate::limits::Limits;
+use crate::roster::{Changes, Link, Rosters};
 use crate::store::{Sqlite, Store, StoreError, Transaction, Work};
 
 pub use engine::{Engine, EngineError, Parts, Refusal, ToModule};
@@ -63,6 +65,14 @@ pub enum ServeError {
     /// The roster does not verify against the pin.
     #[error("the roster is refused")]
     Roster(#[from] RosterError),
+    /// A later version in the database does not follow from the one before.
+    #[error("roster version {version} in the database is refused: {error}")]
+    Chain {
+        /// The version.
+        version: u64,
+        /// Why.
+        error: RosterError,
+    },
     /// `roster.pin` is not a digest, or another one than the database's.
     #[error("roster.pin: {0}")]
     Pin(&'static str),
@@ -81,6 +91,9 @@ pub enum ServeError {
     /// TLS.
     #[error("TLS")]
     Tls(#[from] TlsError),
+    /// Passkeys cannot be registered.
+    #[error("enrolment")]
+    Registrar(#[from] RegistrarError),
     /// The approvers' side.
     #[error("sign-ins: {0}")]
     Approvers(DenyReason),
@@ -128,6 +141,8 @@ pub fn run(config: &Path) -> Result<(), ServeError> {
 pub struct Running {
     /// The engine.
     pub engine: Arc<Engine>,
+    /// The roster's changes.
+    pub changes: Arc<Changes>,
     /// Where phones come in.
     pub approver: SocketAddr,
     /// Where agents come in.
@@ -174,7 +189,8 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     let lock = lock(&dir)?;
     let sinks = Arc::new(Sinks::start(&config.audit)?);
     let store = Sqlite::open(&dir.join("gateway.db"), Some(Arc::clone(&sinks)))?;
-    let roster = Arc::new(load_roster(&dir, &store, &*clock).await?);
+    let rosters = Arc::new(load_rosters(&dir, &store, &*clock).await?);
+    let roster = rosters.head();
     let left_s = roster.expires_at.since(clock.now());
     if left_s < twinlock_protocol::limits::ROSTER_WARN_S {
         warnings.push(format!("the roster expires in {} days; renew it with two signatures", left_s / 86_400));
@@ -187,10 +203,10 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     }
     let issuer = Issuer::load(&dir, &roster, &config.origin, config.grants.crl_life_s)?;
     let tls = TlsSource::new(approver_config(&config.approver.tls_cert, &config.approver.tls_key)?);
-    let roster_agents = RosterAgents::new(&roster);
+    let roster_agents = RosterAgents::new(Arc::clone(&rosters));
     let agent_tls = agent_config(&dir.join("gateway.key"), Arc::clone(&roster_agents))?;
     let engine = Engine::start(Parts {
-        roster,
+        rosters,
         store: Arc::new(store),
         clock,
         limits: Limits::new(&config.limits),
@@ -213,7 +229,13 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let connections = Connections::new(config.limits.connections_per_address, config.limits.connections);
-    let site = approver::Site { approvers: Arc::clone(&approvers), origin: config.origin.as_str().into() };
+    let registrar = registrar(&config, &engine.roster().rp_id)?;
+    let changes = Changes::start(Arc::clone(&engine), Arc::clone(&approvers), registrar)?;
+    let site = approver::Site {
+        approvers: Arc::clone(&approvers),
+        changes: Arc::clone(&changes),
+        origin: config.origin.as_str().into(),
+    };
     let pages = approver::router(site);
     tasks.spawn(serve_tls(approver_listener, tls.clone(), pages, connections, Bounds::default(), stop.clone()));
     // For handshakes only; several hosts may sit behind one address.
@@ -231,11 +253,12 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     }
     let admin = admin::Admin { engine: Arc::clone(&engine), warnings: Arc::new(warnings) };
     tasks.spawn(serve_root(admin_listener, admin::router(admin), stop.clone()));
-    tasks.spawn(pass_time(Arc::clone(&engine), approvers, stop.clone()));
+    tasks.spawn(pass_time(Arc::clone(&engine), approvers, Arc::clone(&changes), stop.clone()));
     tasks.spawn(keep_crl(Arc::clone(&engine), stop.clone()));
     tracing::info!(approver = %approver_at, agents = %agents_at, monitor = %monitor_at.map_or_else(|| "none".to_owned(), |at| at.to_string()), origin = %config.origin, "the gateway serves");
     Ok(Running {
         engine,
+        changes,
         approver: approver_at,
         agents: agents_at,
         monitor: monitor_at,
@@ -266,9 +289,10 @@ fn lock(dir: &Path) -> Result<std::fs::File, ServeError> {
     }
 }
 
-/// The roster against its pin: `roster.pin` (base64url of the digest), which the database takes
-/// over at the first start and from then on must agree with.
-async fn load_roster(dir: &Path, store: &Sqlite, clock: &dyn Clock) -> Result<VerifiedRoster, ServeError> {
+/// Version 1 against its pin: `roster.pin` (base64url of the digest), which the database takes over
+/// at the first start and from then on must agree with. Then every later version from the database,
+/// each of which must follow from the one before: a row that somebody changed stops the start (I6).
+async fn load_rosters(dir: &Path, store: &Sqlite, clock: &dyn Clock) -> Result<Rosters, ServeError> {
     let read = |name: &str| {
         let path = dir.join(name);
         std::fs::read(&path).map_err(|source| ServeError::File { path, source })
@@ -286,7 +310,17 @@ async fn load_roster(dir: &Path, store: &Sqlite, clock: &dyn Clock) -> Result<Ve
             store.commit(Transaction { at_ms: clock.unix_ms(), work, events: vec![pinned] }).await?;
         }
     }
-    Ok(roster)
+    let rosters = Rosters::new(Link::new(roster, envelope));
+    loop {
+        let head = rosters.head();
+        let above = store.rosters_above(head.version, 1, twinlock_protocol::limits::ROSTER_ENVELOPE_BYTES)?;
+        let Some(bytes) = above.first() else { return Ok(rosters) };
+        let envelope = RosterEnvelope::from_bytes(&bytes.0)?;
+        let next = head
+            .successor(&envelope)
+            .map_err(|error| ServeError::Chain { version: head.version.saturating_add(1), error })?;
+        rosters.push(Link::new(next, envelope));
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -310,13 +344,23 @@ fn listen_unix(path: &Path) -> Result<UnixListener, ServeError> {
     Ok(listener)
 }
 
-async fn pass_time(engine: Arc<Engine>, approvers: Arc<Approvers>, stop: CancellationToken) {
+/// Registers passkeys for this site, as `[enrolment]` says.
+fn registrar(config: &GatewayConfig, rp_id: &str) -> Result<Registrar, ServeError> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| ServeError::File { path: path.clone(), source });
+    let roots = config.enrolment.attestation_roots.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(Registrar::new(rp_id, &config.origin, &roots)?)
+}
+
+async fn pass_time(engine: Arc<Engine>, approvers: Arc<Approvers>, changes: Arc<Changes>, stop: CancellationToken) {
     let (mut tick, mut tidy) = (tokio::time::interval(TICK), tokio::time::interval(TIDY));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = tick.tick() => engine.tick().await,
-            _ = tidy.tick() => approvers.tidy(),
+            _ = tidy.tick() => {
+                approvers.tidy();
+                changes.tidy().await;
+            }
             () = stop.cancelled() => return,
         }
     }

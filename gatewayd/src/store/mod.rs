@@ -10,7 +10,7 @@ use std::pin::Pin;
 use twinlock_protocol::evidence::{EndNote, SignedRequest};
 use twinlock_protocol::ids::{CertSerial, DeviceId, GrantId, HostId, PersonId, RequestId};
 use twinlock_protocol::statement::{Decision, SignedStatement};
-use twinlock_protocol::{Bytes, Digest, UnixTime};
+use twinlock_protocol::{Bytes, Digest, Fixed, UnixTime};
 
 use crate::audit::{AuditRow, Event, RevokedBecause};
 use crate::request::{Certified, Snapshot, Stored};
@@ -50,6 +50,8 @@ pub struct StateRow {
 pub enum Change {
     /// A verified statement; one approval and one denial per person.
     Statement { person: PersonId, decision: Decision, signed: SignedStatement },
+    /// This person's approval does not count any more; it stays in the database, apart.
+    Void(PersonId),
     /// The certificate; one per request.
     Certificate(Certified),
     /// The host's record of the session.
@@ -127,8 +129,61 @@ pub enum Work {
     SignOut(Digest),
     /// Pins the roster; refused when another one is pinned.
     PinRoster(Digest),
+    /// Changes the roster chain or the papers that lead to it, in one piece.
+    Life(Vec<LifeChange>),
     /// Only writes the audit log.
     Note,
+}
+
+/// What a [`Work::Life`] changes.
+#[derive(Clone, Debug)]
+pub enum LifeChange {
+    /// The next roster version; refused when there is one of this number, or a gap below it.
+    Seal {
+        /// Its version, above 1.
+        version: u64,
+        /// Its digest.
+        digest: Digest,
+        /// The envelope's bytes.
+        envelope: Bytes,
+    },
+    /// A paper, new or in place of a known revision.
+    Paper(PaperRow),
+    /// Ends a person's sign-ins: on one device, or on all.
+    EndSignIns {
+        /// Who.
+        person: PersonId,
+        /// Where; everywhere when none.
+        device: Option<DeviceId>,
+    },
+}
+
+/// Which papers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PaperKind {
+    /// A proposal to change the roster.
+    Proposal,
+    /// An invite for a person.
+    Invite,
+    /// A token for a host.
+    HostToken,
+}
+
+/// A paper at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaperRow {
+    /// Which kind.
+    pub kind: PaperKind,
+    /// Its id.
+    pub id: Fixed<16>,
+    /// The revision that this replaces; none for a new one.
+    pub replaces: Option<u64>,
+    /// Nothing moves it any more.
+    pub is_over: bool,
+    /// Until when it is looked at.
+    pub until: UnixTime,
+    /// All of it, JSON.
+    pub body: Bytes,
 }
 
 /// Work with the audit events that tell of it.
@@ -265,6 +320,19 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn roster_pin(&self) -> Result<Option<Digest>, StoreError>;
+
+    /// Envelopes of roster versions above this one, lowest first: at most `count`, and no more than
+    /// fit into `bytes` (but one at least).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn rosters_above(&self, version: u64, count: usize, bytes: usize) -> Result<Vec<Bytes>, StoreError>;
+
+    /// Papers that are not over, or that are looked at beyond `now`: id, revision, body.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn papers(&self, kind: PaperKind, now: UnixTime) -> Result<Vec<(Fixed<16>, u64, Bytes)>, StoreError>;
 
     /// Rows of the audit log: fewer than asked for when they are long; whoever wants more asks on.
     ///

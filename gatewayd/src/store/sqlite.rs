@@ -2,6 +2,8 @@
 //! Transactions that wait together are committed together, each in a savepoint of its own, so one
 //! that is refused does not touch the others; nobody is answered before the commit is on disk.
 
+mod life;
+
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,16 +15,17 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use twinlock_protocol::codec::encode;
 use twinlock_protocol::ids::{CertSerial, DeviceId, GrantId, HostId, PersonId, RequestId};
+use twinlock_protocol::statement::Decision;
 use twinlock_protocol::{Bytes, Digest, Fixed, UnixTime};
 
 use super::{
-    Admission, Advance, AuditQuery, Change, Committing, CrlRow, GrantRow, RequestRow, RevocationRow, SessionRow,
-    SignInRow, Store, StoreError, Transaction, Work,
+    Admission, Advance, AuditQuery, Change, Committing, CrlRow, GrantRow, PaperKind, RequestRow, RevocationRow,
+    SessionRow, SignInRow, Store, StoreError, Transaction, Work,
 };
 use crate::audit::{self, AuditRow, Sinks};
 use crate::request::Stored;
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 /// Transactions of one commit.
 const GROUP: usize = 256;
 /// An entry stays on revocation lists until one issued this long after the certificate's end has
@@ -225,6 +228,7 @@ fn apply(connection: &Connection, transaction: &Transaction, head: Head) -> Resu
                 .prepare_cached("INSERT INTO meta (key, value) VALUES ('roster.pin', ?1)")?
                 .execute([pin.as_bytes()])?;
         }
+        Work::Life(changes) => changes.iter().try_for_each(|change| life::apply(connection, change, at))?,
         Work::Note => {}
     }
     append_audit(connection, transaction, head)
@@ -306,6 +310,16 @@ fn apply_change(connection: &Connection, request: RequestId, change: &Change, at
                      (SELECT count(*) FROM statements WHERE request = ?1), ?2, ?3, ?4)",
                 )?
                 .execute(params![id.as_bytes(), person.as_str(), word(decision)?, encode(signed)])?;
+        }
+        Change::Void(person) => {
+            // Under a word of its own, so that the person may approve again.
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE statements SET decision = 'void ' || number
+                     WHERE request = ?1 AND person = ?2 AND decision = ?3",
+                )?
+                .execute(params![id.as_bytes(), person.as_str(), word(&Decision::Approve)?])?;
+            expect_one(changed)?;
         }
         Change::Certificate(certified) => {
             connection
@@ -540,6 +554,14 @@ impl Store for Sqlite {
         })
     }
 
+    fn rosters_above(&self, version: u64, count: usize, bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+        self.read(|connection| life::rosters_above(connection, version, count, bytes))
+    }
+
+    fn papers(&self, kind: PaperKind, now: UnixTime) -> Result<Vec<(Fixed<16>, u64, Bytes)>, StoreError> {
+        self.read(|connection| life::papers(connection, kind, now))
+    }
+
     fn audit(&self, question: &AuditQuery) -> Result<Vec<AuditRow>, StoreError> {
         let row = |row: &Row<'_>| {
             Ok(AuditRow {
@@ -585,7 +607,9 @@ fn with_statements(
     connection: &Connection,
     (id, revision, bytes, snapshot): RequestColumns,
 ) -> Result<RequestRow, StoreError> {
-    let mut query = connection.prepare_cached("SELECT signed FROM statements WHERE request = ?1 ORDER BY number")?;
+    let mut query = connection.prepare_cached(
+        "SELECT signed FROM statements WHERE request = ?1 AND decision NOT LIKE 'void %' ORDER BY number",
+    )?;
     let rows = query.query_map([id.as_bytes()], |row| row.get::<_, Vec<u8>>(0))?;
     let mut statements = Vec::new();
     for row in rows {

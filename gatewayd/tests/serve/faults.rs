@@ -10,10 +10,11 @@ use twinlock_gatewayd::config::LimitsConfig;
 use twinlock_gatewayd::issue::Issuer;
 use twinlock_gatewayd::limits::Limits;
 use twinlock_gatewayd::request::{Answer, ClaimBy, Claimant, Event, Reply};
+use twinlock_gatewayd::roster::{Link, Rosters};
 use twinlock_gatewayd::serve::{Engine, Parts};
 use twinlock_gatewayd::store::{
-    AuditQuery, Committing, CrlRow, GrantRow, RequestRow, RevocationRow, SessionRow, SignInRow, Sqlite, Store,
-    StoreError, Transaction,
+    AuditQuery, Committing, CrlRow, GrantRow, PaperKind, RequestRow, RevocationRow, SessionRow, SignInRow, Sqlite,
+    Store, StoreError, Transaction,
 };
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::ids::{GrantId, HostId, RequestId, TerminalCode};
@@ -21,7 +22,7 @@ use twinlock_protocol::softphone::random;
 use twinlock_protocol::statement::{APPROVAL_DOMAINS, Decision};
 use twinlock_protocol::wire::WIRE_VERSION;
 use twinlock_protocol::wire::module::Submit;
-use twinlock_protocol::{DenyReason, Digest, Fixed, UnixTime, verify};
+use twinlock_protocol::{Bytes, DenyReason, Digest, Fixed, UnixTime, verify};
 
 use crate::support::{Site, Waiting, wall};
 
@@ -65,6 +66,12 @@ impl Store for FullDisk {
     fn roster_pin(&self) -> Result<Option<Digest>, StoreError> {
         self.inner.roster_pin()
     }
+    fn rosters_above(&self, version: u64, count: usize, bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+        self.inner.rosters_above(version, count, bytes)
+    }
+    fn papers(&self, kind: PaperKind, now: UnixTime) -> Result<Vec<(Fixed<16>, u64, Bytes)>, StoreError> {
+        self.inner.papers(kind, now)
+    }
     fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRow>, StoreError> {
         self.inner.audit(query)
     }
@@ -86,7 +93,7 @@ async fn bench() -> Bench {
     let clock = TestClock::at(wall());
     let inner = Sqlite::open(&site.path().join("faults.db"), None).unwrap();
     let engine = Engine::start(Parts {
-        roster: Arc::new(site.roster.clone()),
+        rosters: Arc::new(Rosters::new(Link::new(site.roster.clone(), site.envelope.clone()))),
         store: Arc::new(FullDisk { inner, full: Arc::clone(&full) }),
         clock: Arc::new(clock.clone()),
         limits: Limits::new(&LimitsConfig::default()),

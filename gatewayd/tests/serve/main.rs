@@ -4,6 +4,8 @@
 mod attacks;
 mod faults;
 mod grants;
+mod life;
+mod people;
 mod restart;
 mod sessions;
 mod support;

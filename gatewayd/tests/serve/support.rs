@@ -129,6 +129,18 @@ impl Gateway {
         Self { running, clock }
     }
 
+    /// A request that two people approved and that was granted; no session has started.
+    pub async fn approved_by_two(&self, site: &Site, agent: &mut Agent, first: &str, second: &str) -> Waiting {
+        let waiting = site.request();
+        agent.submit(&waiting).await;
+        for (person, state) in [(first, "approved_first"), (second, "granted")] {
+            let (_, ticket) = agent.ticket(waiting.id).await;
+            assert_eq!(self.approver(site, person).answer(&ticket, Decision::Approve).await, state);
+        }
+        agent.granted(waiting.id).await;
+        waiting
+    }
+
     /// Moves time and lets the gateway see it.
     pub async fn pass(&self, seconds: u64) {
         self.clock.advance(seconds);
@@ -525,6 +537,14 @@ impl Agent {
                 GatewayMessage::Module(message) if message.request == id => return message.event,
                 _ => {}
             }
+        }
+    }
+
+    /// Whether the request is refused: looks at its first event, which must be there.
+    pub async fn refused(&mut self, id: RequestId) -> Option<twinlock_protocol::DenyReason> {
+        match self.event(id).await {
+            ModuleEvent::Refused(refused) => Some(refused.reason),
+            _ => None,
         }
     }
 

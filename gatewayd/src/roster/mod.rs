@@ -1,0 +1,16 @@
+//! The life of people, devices, hosts and keys: proposals to change the roster, the signatures that
+//! seal them, invites and host tokens. The gateway only carries this: every step is verified by
+//! `protocol::roster`, here, at every agent and in every module, from the envelopes alone.
+
+mod chain;
+mod enrolment;
+mod hosts;
+pub mod invite;
+mod keeper;
+pub mod op;
+pub mod proposal;
+
+pub use chain::{Chain, Link, Rosters};
+pub use enrolment::{EnrolStatus, NewInvite, OpenedInvite, Progress, RestoreStart, ToProve};
+pub use hosts::{JoinAnswer, JoinHello, Joining, NewHostToken};
+pub use keeper::{ChangeError, Changes, Seen, SignOutcome};
