@@ -144,10 +144,12 @@ impl Screen {
         // The cursor rests on the line after the last.
         let rows = size.rows.checked_sub(below + 1)?;
         let fits = |picture: &qr::Picture, rows: usize| picture.lines.len() <= rows && picture.columns <= size.columns;
-        let pictures: Vec<_> = qr::LADDER.into_iter().filter_map(|rung| qr::draw(address, rung)).collect();
+        // One at a time: to choose a code's mask costs more than to verify a signature.
         let with_head = rows.saturating_sub(self.head.len());
-        let best = pictures.iter().find(|picture| fits(picture, with_head));
-        best.or_else(|| pictures.iter().rev().find(|picture| fits(picture, rows))).cloned()
+        let draw = |rung, rows| qr::draw(address, rung).filter(|picture| fits(picture, rows));
+        let mut best = qr::LADDER.into_iter();
+        let mut smallest = qr::LADDER.into_iter().rev();
+        best.find_map(|rung| draw(rung, with_head)).or_else(|| smallest.find_map(|rung| draw(rung, rows)))
     }
 
     /// What a terminal without cursor movement has not seen yet. Code and status stand below the
