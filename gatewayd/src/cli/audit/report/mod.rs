@@ -2,21 +2,25 @@
 //! attack, what does not fit, and who has not approved for long. Counts what the gateway's log
 //! says; `--records` holds the log against what hosts kept.
 
+mod alarms;
+mod case;
 mod count;
+mod lines;
 mod page;
 mod records;
 
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use twinlock_protocol::roster::RosterEnvelope;
-use twinlock_protocol::{UnixTime, limits};
+use twinlock_protocol::{Digest, UnixTime, limits};
 
 use self::count::{Window, approvers};
 use super::chain::Chain;
 use super::pin;
 use crate::api::admin::AuditPart;
-use crate::audit::{AuditRow, verify_chain};
+use crate::audit::{AuditRow, ChainError, verify_chain};
 use crate::cli::admin::{self, AdminArgs};
 use crate::cli::output::{json as print_json, line};
 use crate::cli::{Failure, files};
@@ -44,9 +48,16 @@ pub struct ReportArgs {
     /// against them; may be given for several hosts
     #[arg(long, value_name = "DIR")]
     records: Vec<PathBuf>,
-    /// The gateway's state: the roster and its pin
+    /// The log's rows from a file of JSON lines (the gateway's json_lines, or audit list --json)
+    /// instead of from the gateway
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// The gateway's state, or a copy: the roster and its pin
     #[arg(long, default_value = "/var/lib/twinlock-gateway", value_name = "DIR")]
     state_dir: PathBuf,
+    /// The digest of a roster version, from somewhere that is trusted more than this gateway
+    #[arg(long, value_name = "DIGEST", value_parser = pin::parse)]
+    pin: Option<Digest>,
 }
 
 /// A span in seconds.
@@ -70,11 +81,15 @@ pub fn run(arguments: &ReportArgs) -> Result<(), Failure> {
     let until = SystemClock.now();
     let back = |span: u64| UnixTime(until.0.saturating_sub(span));
     let window = Window { since: back(arguments.since), until, unused_since: back(arguments.unused) };
-    let chain = roster(&arguments.state_dir)
+    let chain = roster(&arguments.state_dir, arguments.pin)
         .map_err(|failure| failure.hint("run this as root on the gateway, or give its --state-dir"))?;
     let people = approvers(&chain);
     let from = window.since.min(window.unused_since);
-    let rows = rows_since(&arguments.admin.socket, UnixTime(from.0.saturating_sub(MARGIN_S)))?;
+    let from = UnixTime(from.0.saturating_sub(MARGIN_S));
+    let rows = match &arguments.log {
+        Some(path) => rows_of(path, from)?,
+        None => rows_since(&arguments.admin.socket, from)?,
+    };
     let mut report = count::count(&rows, window, &people);
     for dir in &arguments.records {
         let told = records::compare(dir, &rows, &chain, window)?;
@@ -88,8 +103,11 @@ pub fn run(arguments: &ReportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn roster(state_dir: &Path) -> Result<Chain, Failure> {
-    let pin = pin::read(&state_dir.join(PIN_FILE))?;
+fn roster(state_dir: &Path, pin: Option<Digest>) -> Result<Chain, Failure> {
+    let pin = match pin {
+        Some(pin) => pin,
+        None => pin::read(&state_dir.join(PIN_FILE))?,
+    };
     let envelope = files::read(&state_dir.join(ROSTER_FILE), limits::ROSTER_ENVELOPE_BYTES as u64)?;
     Ok(Chain::follow(&[RosterEnvelope::from_bytes(&envelope)?], &pin)?)
 }
@@ -108,11 +126,29 @@ fn rows_since(socket: &Path, since: UnixTime) -> Result<Vec<AuditRow>, Failure> 
         let more = part(after, PART)?;
         let Some(first) = more.first() else { return Ok(rows) };
         let previous = rows.last().map_or(first.previous, |row| row.hash);
-        verify_chain(previous, after.saturating_add(1), &more).map_err(|error| {
-            Failure::from(error).hint("the log was changed: compare it with the hosts' records and syslog")
-        })?;
+        verify_chain(previous, after.saturating_add(1), &more).map_err(broken)?;
         rows.extend(more);
     }
+}
+
+fn broken(error: ChainError) -> Failure {
+    Failure::from(error).hint("the log was changed: compare it with the hosts' records and syslog")
+}
+
+/// The rows of a file since a moment. All of the file must be one chain.
+fn rows_of(path: &Path, since: UnixTime) -> Result<Vec<AuditRow>, Failure> {
+    let failure = |error: &dyn std::fmt::Display| Failure::plain(format!("cannot read {}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(|error| failure(&error))?;
+    let mut rows = Vec::new();
+    for line in std::io::BufReader::new(file).lines() {
+        let line = line.map_err(|error| failure(&error))?;
+        rows.push(serde_json::from_str::<AuditRow>(&line).map_err(|error| failure(&error))?);
+    }
+    if let Some(first) = rows.first() {
+        verify_chain(first.previous, first.number, &rows).map_err(broken)?;
+    }
+    let since_ms = since.0.saturating_mul(1000);
+    Ok(rows.into_iter().filter(|row| row.at_ms >= since_ms).collect())
 }
 
 /// How many rows come before the first one since a moment; `at` tells when row `after + 1` was

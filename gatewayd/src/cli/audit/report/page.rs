@@ -1,6 +1,6 @@
 //! The report as tables. Cells are made visible where the table is made.
 
-use super::count::{AttackLine, LingeringLine, Mismatch, MismatchLine, PairLine, Report, Totals, UnusedLine};
+use super::lines::{AttackLine, LingeringLine, Mismatch, MismatchLine, PairLine, Report, Totals, UnusedLine};
 use crate::cli::output::table;
 use crate::cli::time;
 

@@ -11,7 +11,9 @@ use twinlock_protocol::request::ElevationRequest;
 use twinlock_protocol::statement::StartStatement;
 use twinlock_protocol::{Digest, UnixTime, escape, limits};
 
-use super::count::{Case, Mismatch, MismatchLine, Window, cases};
+use super::case::{Case, cases};
+use super::count::Window;
+use super::lines::{Mismatch, MismatchLine};
 use crate::audit::AuditRow;
 use crate::cli::audit::chain::Chain;
 use crate::cli::audit::verify::{Claims, verify};

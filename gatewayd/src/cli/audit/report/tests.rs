@@ -6,7 +6,8 @@ use twinlock_protocol::ids::{CertSerial, DeviceId, GrantId, HostId, PersonId};
 use twinlock_protocol::roster::Assurance;
 use twinlock_protocol::{DenyReason, Digest, Fixed};
 
-use super::count::{Approver, Mismatch, Report, count};
+use super::count::{Approver, count};
+use super::lines::{Mismatch, Report};
 use super::*;
 use crate::audit::{Event, Way, Withdrawal};
 use crate::cli::audit::granted::{Granted, NOW};
@@ -275,7 +276,7 @@ fn approvers_without_an_answer_are_listed_unless_they_are_new() {
         report.unused.into_iter().map(|line| (line.person.to_string(), line.last)).collect::<Vec<_>>()
     };
     let _first = log.whole("alice", "web01", ["bob", "dave"]);
-    let last = log.rows().iter().filter(|row| row.event.contains("\"approval_given\"")).map(count::at).max().unwrap();
+    let last = log.rows().iter().filter(|row| row.event.contains("\"approval_given\"")).map(case::at).max().unwrap();
     log.pass(50 * DAY);
     let _second = log.whole("alice", "web01", ["bob", "carol"]);
     assert_eq!(unused(&log, &people(NOW)), [], "everybody answered within 90 days");
@@ -378,6 +379,36 @@ fn the_first_row_of_a_window_is_found_without_reading_the_log() {
             assert!(calls < 25, "{calls}");
         }
     }
+}
+
+/// Catalogue: L1 (control: inline)
+#[test]
+fn a_log_in_a_file_is_read_whole_and_only_unchanged() {
+    let mut log = Log::new();
+    let _old = log.whole("alice", "web01", ["bob", "carol"]);
+    log.pass(10 * DAY);
+    let _new = log.whole("alice", "web01", ["bob", "carol"]);
+    let rows = log.rows();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let put = |rows: &[AuditRow]| {
+        let lines: Vec<String> = rows.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
+        std::fs::write(&path, lines.join("\n")).unwrap();
+    };
+    put(&rows);
+    assert_eq!(rows_of(&path, UnixTime(0)).unwrap(), rows);
+    let half = rows.len() / 2;
+    assert_eq!(rows_of(&path, UnixTime(NOW.0 + DAY)).unwrap(), rows[half..]);
+    put(&rows[2..]);
+    assert_eq!(rows_of(&path, UnixTime(0)).unwrap(), rows[2..], "rotated files begin later");
+    let mut changed = rows.clone();
+    changed[3].event = changed[3].event.replace("carol", "carla");
+    put(&changed);
+    assert!(rows_of(&path, UnixTime(0)).unwrap_err().line.contains("row 4 was changed"));
+    put(&[&rows[..2], &rows[3..]].concat());
+    assert!(rows_of(&path, UnixTime(0)).is_err());
+    std::fs::write(&path, "no row\n").unwrap();
+    assert!(rows_of(&path, UnixTime(0)).is_err());
 }
 
 #[test]
