@@ -2,8 +2,6 @@
 //! never older than one already seen. Indirect and delta CRLs are refused with every other critical
 //! extension. A list that cannot be read in full proves nothing and is refused.
 
-use std::collections::BTreeSet;
-
 use twinlock_protocol::ids::CertSerial;
 use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::{DenyReason, UnixTime, limits};
@@ -22,7 +20,8 @@ pub struct CheckedCrl {
     number: u64,
     this_update: UnixTime,
     next_update: UnixTime,
-    revoked: BTreeSet<CertSerial>,
+    /// In the list's order: one certificate is looked up, and to sort them would cost more.
+    revoked: Vec<CertSerial>,
 }
 
 impl CheckedCrl {
