@@ -7,6 +7,7 @@ mod granted;
 mod link;
 mod passes;
 mod refused;
+mod rosters;
 mod session;
 mod slots;
 
@@ -336,7 +337,11 @@ impl Bench {
     }
 
     pub fn granted_on(&self, request: &VerifiedRequest, terms: &Terms, statements: Vec<SignedStatement>) -> Granted {
-        let evidence = evidence(request.id(), statements).to_bytes();
+        self.granted_by(request, terms, &evidence(request.id(), statements))
+    }
+
+    pub fn granted_by(&self, request: &VerifiedRequest, terms: &Terms, evidence: &Evidence) -> Granted {
+        let evidence = evidence.to_bytes();
         let now = wall();
         let serial = CertSerial::from_random(random());
         let template = ElevationTemplate {

@@ -96,22 +96,21 @@ fn suspension(own: &Roster, next: &Roster, person: &Person) -> Result<Step, Rost
 }
 
 fn restoration(own: &Roster, next: &Roster) -> Option<Step> {
-    let devices = |roster: &'_ Roster| -> Vec<(PersonId, Device)> {
-        let of =
-            |person: &Person| person.devices.iter().map(|one| (person.id.clone(), one.clone())).collect::<Vec<_>>();
-        roster.persons.iter().flat_map(of).collect()
-    };
-    let (was, is) = (devices(own), devices(next));
-    let ((person, was), (_, is)) = was.iter().zip(&is).find(|((_, was), (_, is))| was.device_key != is.device_key)?;
-    // A first device key would make a device stronger, and none weaker: two sign that.
-    if was.device_key.is_none() || is.device_key.is_none() || own.person(person)?.standing != Standing::Active {
-        return None;
-    }
     let mut undone = with_head_of(next, own);
-    for one in undone.persons.iter_mut().flat_map(|person| &mut person.devices).filter(|one| one.id == was.id) {
-        one.device_key = was.device_key;
+    let mut restored = None;
+    for (person, back) in own.persons.iter().zip(&mut undone.persons) {
+        for (was, is) in person.devices.iter().zip(&mut back.devices) {
+            if was.device_key != is.device_key && restored.is_none() {
+                // A first device key would make a device stronger, and none weaker: two sign that.
+                if was.device_key.is_none() || is.device_key.is_none() || person.standing != Standing::Active {
+                    return None;
+                }
+                is.device_key = was.device_key;
+                restored = Some(Step::Restoration { person: person.id.clone(), device: was.id.clone() });
+            }
+        }
     }
-    (encode(&undone) == encode(own)).then(|| Step::Restoration { person: person.clone(), device: was.id.clone() })
+    restored.filter(|_| encode(&undone) == encode(own))
 }
 
 /// `next` under the version, predecessor and date of `own`: equal to it when nothing else differs.
