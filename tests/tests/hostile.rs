@@ -16,7 +16,7 @@ fn play(test: &str, group: cases::Group) {
     in_namespace_within(test, LIMIT, |bed| hostile::run(bed, &[group], &[]));
 }
 
-/// Catalogue: A1, A3, A4, A5, A6, A10, I8, V1, V4 (control: inline)
+/// Catalogue: A1, A3, A4, A5, A6, A10, E4, I8, V1, V4 (control: inline)
 #[test]
 fn only_two_distinct_eligible_persons_other_than_the_requester_grant() {
     play(here!(), cases::people::cases);
@@ -62,4 +62,10 @@ fn no_gateway_time_widens_what_people_signed() {
 #[test]
 fn nothing_that_a_gateway_says_reaches_the_terminal_raw_or_counts_as_a_signature() {
     play(here!(), cases::words::cases);
+}
+
+/// Catalogue: I1, I2, I5, A12, V1 (control: inline)
+#[test]
+fn no_roster_counts_that_two_people_of_the_one_before_did_not_sign() {
+    play(here!(), cases::rosters::cases);
 }

@@ -15,14 +15,16 @@ pub mod stage;
 use std::time::Instant;
 
 use twinlock_protocol::DenyReason;
-use twinlock_protocol::roster::Roster;
+use twinlock_protocol::roster::{Roster, RosterEnvelope};
 use twinlock_protocol::wire::module::{Granted, ModuleEvent};
 
 use crate::bed::Bed;
-use stage::{Ask, Attempt, Outcome, Say, Seat, Side, Stage};
+use stage::{Ask, Attempt, Craft, Outcome, Say, Seat, Side, Stage};
 
 /// What a case does in one run.
 pub type Play = Box<dyn Fn(&Attempt<'_, '_>) -> Vec<Say>>;
+/// Rosters that are handed over in one run.
+pub type Offer = Box<dyn Fn(&Craft<'_, '_>, Side) -> Vec<RosterEnvelope>>;
 /// A further look at how a run ended.
 pub type Look = Box<dyn Fn(&Outcome, Side)>;
 
@@ -49,6 +51,12 @@ pub struct Case {
     pub seat: Seat,
     /// The roster that the host pins meanwhile, if not the usual one.
     pub roster: Option<fn(&mut Roster)>,
+    /// How the version after the usual roster differs, which the host pins meanwhile.
+    pub next: Option<fn(&mut Roster)>,
+    /// Rosters that are handed over before the request.
+    pub offer: Option<Offer>,
+    /// The attack may bring a lawful roster, which is pinned whatever else is refused.
+    pub lawful: bool,
     /// The steps.
     pub play: Play,
     /// A further look, at both runs.
@@ -90,6 +98,9 @@ impl Case {
             ask: Ask::default(),
             seat: Seat::Gateway,
             roster: None,
+            next: None,
+            offer: None,
+            lawful: false,
             play: Box::new(play),
             look: None,
         }
@@ -99,6 +110,13 @@ impl Case {
     #[must_use]
     pub fn held_to(mut self, seconds: u64) -> Self {
         self.expect = Expect::HeldTo(seconds);
+        self
+    }
+
+    /// Under another name.
+    #[must_use]
+    pub fn named(mut self, name: String) -> Self {
+        self.name = name;
         self
     }
 
@@ -127,6 +145,27 @@ impl Case {
     #[must_use]
     pub fn under(mut self, change: fn(&mut Roster)) -> Self {
         self.roster = Some(change);
+        self
+    }
+
+    /// The host has the version after the usual one, lawfully changed.
+    #[must_use]
+    pub fn after(mut self, change: fn(&mut Roster)) -> Self {
+        self.next = Some(change);
+        self
+    }
+
+    /// The attack brings a roster that two people did sign.
+    #[must_use]
+    pub fn bringing_a_lawful_roster(mut self) -> Self {
+        self.lawful = true;
+        self
+    }
+
+    /// These rosters are handed over before the request.
+    #[must_use]
+    pub fn offering(mut self, offer: impl Fn(&Craft<'_, '_>, Side) -> Vec<RosterEnvelope> + 'static) -> Self {
+        self.offer = Some(Box::new(offer));
         self
     }
 
@@ -169,14 +208,8 @@ pub fn run(bed: &Bed, groups: &[cases::Group], words: &[String]) {
 
 /// Runs both sides of a case; says by what the attack was refused.
 fn attempt(stage: &mut Stage<'_>, case: &Case) -> Result<String, String> {
-    if let Some(change) = case.roster {
-        stage.pin(change);
-    }
-    let attack = stage.run(&case.ask, case.seat, Side::Attack, &case.play);
-    let control = stage.run(&case.ask, case.seat, Side::Control, &case.play);
-    if case.roster.is_some() {
-        stage.unpin();
-    }
+    let (attack, same) = side(stage, case, Side::Attack);
+    let (control, _) = side(stage, case, Side::Control);
     if let Some(look) = &case.look {
         look(&attack, Side::Attack);
         look(&control, Side::Control);
@@ -191,6 +224,9 @@ fn attempt(stage: &mut Stage<'_>, case: &Case) -> Result<String, String> {
         Expect::Told(reason) => told(&attack, *reason)?,
         Expect::HeldTo(seconds) => held(&attack, *seconds)?,
     };
+    if !same && !case.lawful {
+        return Err("the attack changed the roster that the host pins".into());
+    }
     if control.exit != 0 || !control.ran {
         return Err(format!("the control did not run as root: {}", said(&control)));
     }
@@ -198,6 +234,26 @@ fn attempt(stage: &mut Stage<'_>, case: &Case) -> Result<String, String> {
         return Err("the control left no record on the host".into());
     }
     Ok(how)
+}
+
+/// Runs one side under the case's roster; says as well whether the host pins the same as before.
+fn side(stage: &mut Stage<'_>, case: &Case, side: Side) -> (Outcome, bool) {
+    if let Some(change) = case.roster {
+        stage.pin(change);
+    }
+    if let Some(change) = case.next {
+        stage.pin_next(change);
+    }
+    let offered = case.offer.as_ref().map(|offer| offer(&Craft { stage }, side)).unwrap_or_default();
+    let outcome = stage.run(&case.ask, case.seat, side, &offered, &case.play);
+    let same = stage.pins_the_same();
+    if case.roster.is_some() || case.next.is_some() || !same {
+        stage.unpin();
+    }
+    if case.seat == Seat::Gateway && !offered.is_empty() {
+        stage.forget_rosters();
+    }
+    (outcome, same)
 }
 
 fn refused(attack: &Outcome, allowed: &[DenyReason]) -> Result<String, String> {

@@ -117,6 +117,15 @@ impl GatewaySeat {
         self.frame(wire::frame(&GatewayMessage::Module(ForModule { request, event })));
     }
 
+    /// Hands rosters to the agent, and waits until it has looked at them: what it sends to a module
+    /// that asks is known to it then.
+    pub fn hand_over(&self, rosters: &[RosterEnvelope]) {
+        let envelopes = rosters.iter().map(|envelope| Bytes(envelope.to_bytes())).collect();
+        self.frame(wire::frame(&GatewayMessage::Rosters(Rosters { envelopes })));
+        // Nothing that the agent says tells of it.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+
     /// Sends a whole frame, whatever is in it.
     pub fn frame(&self, frame: Vec<u8>) {
         let say = self.say.lock().unwrap();

@@ -17,7 +17,8 @@ use twinlock_protocol::roster::{
     Host, PersonKind, Roster, RosterEnvelope, ServiceOwner, Standing, Suspension, UidEntry, VerifiedRoster,
 };
 use twinlock_protocol::signature::SigningKey;
-use twinlock_protocol::softphone::{Phone, evidence, person, random};
+use twinlock_protocol::slots::{HEADER_BYTES, ROSTER_SLOTS, SlotHeader};
+use twinlock_protocol::softphone::{Fixture, Phone, evidence, person, random};
 use twinlock_protocol::statement::{Decision, SignedStatement};
 use twinlock_protocol::verify::verify_request;
 use twinlock_protocol::wire;
@@ -120,6 +121,8 @@ pub struct Stage<'b> {
     pub mint: Mint,
     /// A second host of the fleet, whose root has joined the attack: its signing key.
     pub other_host: SigningKey,
+    /// The attacker's own phones, eve's and mal's: in no roster, unless somebody puts them there.
+    pub strangers: [Phone; 2],
     /// Elevations that were granted before, by kind.
     pub past: Vec<(&'static str, Past)>,
     gateway: GatewaySeat,
@@ -183,6 +186,7 @@ impl<'b> Stage<'b> {
             installation,
             mint,
             other_host,
+            strangers: ["eve", "mal"].map(|name| Phone::new(name, &format!("{name}-phone"))),
             past: Vec::new(),
             gateway,
             agent: AgentSeat::take(Path::new(FALSE_AGENT)),
@@ -213,16 +217,45 @@ impl<'b> Stage<'b> {
         (self.envelope, self.roster) = (envelope, roster);
     }
 
+    /// Pins the version after the installation's, lawfully changed.
+    pub fn pin_next(&mut self, change: impl FnOnce(&mut Roster)) {
+        let craft = Craft { stage: self };
+        let envelope = craft.lawful(&craft.next(change));
+        self.roster = self.installation.roster.successor(&envelope).expect("a lawful step");
+        self.envelope = envelope;
+        pin_roster(&self.envelope);
+    }
+
     /// Pins the installation's roster again.
     pub fn unpin(&mut self) {
         (self.envelope, self.roster) = (self.installation.envelope.clone(), self.installation.roster.clone());
         pin_roster(&self.envelope);
     }
 
+    /// Whether the host still pins what was pinned for this case.
+    pub fn pins_the_same(&self) -> bool {
+        let dir = Path::new(world::ROSTER_DIR);
+        let slots = ROSTER_SLOTS.iter().filter_map(|name| {
+            let bytes = fs::read(dir.join(name)).ok()?;
+            let header = SlotHeader::decode(bytes.get(..HEADER_BYTES)?).ok()?;
+            let payload = bytes.get(HEADER_BYTES..HEADER_BYTES + header.payload_bytes())?.to_vec();
+            header.with_payload(payload).ok()
+        });
+        let newest = slots.max_by_key(|slot| slot.sequence).expect("a slot");
+        newest.pin == self.roster.digest() && newest.version == self.roster.version
+    }
+
+    /// After rosters were handed to the agent: what it keeps must not reach the next case.
+    pub fn forget_rosters(&mut self) {
+        self.installation.agent.kill();
+        self.installation.restart_agent();
+        self.gateway.wait_for_agent();
+    }
+
     /// Has an honest elevation granted, to be used against later requests.
     pub fn remember(&mut self, kind: &'static str, ask: &Ask) {
         let past = std::cell::RefCell::new(None);
-        let outcome = self.run(ask, Seat::Gateway, Side::Control, &|attempt| {
+        let outcome = self.run(ask, Seat::Gateway, Side::Control, &[], &|attempt| {
             let statements = vec![attempt.yes("bob-phone"), attempt.yes("carol-phone")];
             let granted = attempt.grant(statements.clone());
             *past.borrow_mut() = Some(Past {
@@ -240,7 +273,14 @@ impl<'b> Stage<'b> {
     }
 
     /// One sudo, one answer, and how it ended.
-    pub fn run(&mut self, ask: &Ask, seat: Seat, side: Side, play: &dyn Fn(&Attempt<'_, '_>) -> Vec<Say>) -> Outcome {
+    pub fn run(
+        &mut self,
+        ask: &Ask,
+        seat: Seat,
+        side: Side,
+        offered: &[RosterEnvelope],
+        play: &dyn Fn(&Attempt<'_, '_>) -> Vec<Say>,
+    ) -> Outcome {
         self.count += 1;
         let proof = PathBuf::from(format!("{PROOF}/{}", self.count));
         let socket = match seat {
@@ -251,19 +291,22 @@ impl<'b> Stage<'b> {
         if fs::read_to_string(world::MODULE_TOML).ok().as_deref() != Some(&module) {
             self.bed.write(world::MODULE_TOML, module);
         }
+        if seat == Seat::Gateway && !offered.is_empty() {
+            self.gateway.hand_over(offered);
+        }
         let logged = self.bed.syslog().len();
         let mut terminal = self.start(ask, &proof);
         let mut connection = None;
         let (id, submit) = match seat {
             Seat::Gateway => self.gateway.next_submit(),
             Seat::Agent => {
-                let (message, stream) = self.agent.next(&[]);
+                let (message, stream) = self.agent.next(offered);
                 connection = Some(stream);
                 let ModuleMessage::Submit(submit) = message else { panic!("the module begins with a request") };
                 (ElevationRequest::id_of(&submit.signed.request.0), submit)
             }
         };
-        let attempt = Attempt::new(self, side, id, submit.signed);
+        let attempt = Attempt::new(self, side, id, submit.signed, offered);
         for say in play(&attempt) {
             match (say, &mut connection) {
                 (Say::Event(event), None) => self.gateway.event(id, event),
@@ -332,12 +375,18 @@ impl<'b> Stage<'b> {
         };
         let until = Instant::now() + limit;
         let mut log = self.bed.syslog().split_off(logged);
-        while Instant::now() < until && !log.iter().any(|line| line.contains("attack: refused")) {
+        while Instant::now() < until && !log.iter().any(|line| line.contains("account: attack: refused")) {
             std::thread::sleep(Duration::from_millis(1));
             log = self.bed.syslog().split_off(logged);
         }
         let alarm = self.alarm(seat, id, limit);
         Outcome { exit, reason, transcript, log, alarm, ran, record, ended_boot_ms: boot_ms() }
+    }
+
+    /// A software phone, the attacker's own too.
+    pub fn phone(&self, device: &str) -> &Phone {
+        let mut phones = self.installation.fixture.phones.iter().chain(&self.strangers);
+        phones.find(|phone| phone.device.id.as_str() == device).expect("a phone")
     }
 
     /// A number that no list has had.
@@ -454,8 +503,11 @@ pub struct Attempt<'s, 'b> {
 }
 
 impl<'s, 'b> Attempt<'s, 'b> {
-    fn new(stage: &'s Stage<'b>, side: Side, id: RequestId, signed: SignedRequest) -> Self {
-        let verified = verify_request(&stage.roster, &signed, now()).expect("the module's request verifies");
+    fn new(stage: &'s Stage<'b>, side: Side, id: RequestId, signed: SignedRequest, offered: &[RosterEnvelope]) -> Self {
+        let under = |roster: &VerifiedRoster| verify_request(roster, &signed, now());
+        // Made under a newer roster, if the module took one that was offered.
+        let newer = || under(&stage.roster.clone().follow(offered).ok()?).ok();
+        let verified = under(&stage.roster).ok().or_else(newer).expect("the module's request verifies");
         let request = verified.request().clone();
         Self { stage, side, id, signed, request, requesters: verified.requesters().to_vec(), now: now() }
     }
@@ -475,8 +527,7 @@ impl<'s, 'b> Attempt<'s, 'b> {
 
     /// A software phone.
     pub fn phone(&self, device: &str) -> &'s Phone {
-        let phones = &self.stage.installation.fixture.phones;
-        phones.iter().find(|phone| phone.device.id.as_str() == device).expect("a device of the roster")
+        self.stage.phone(device)
     }
 
     /// The roster's content.
@@ -550,6 +601,43 @@ impl<'s, 'b> Attempt<'s, 'b> {
         let accepted = Accepted { request: self.id, eligible, approved: Vec::new() };
         let ticket = ShowTicket { slot: 1, ticket: Ticket::from_random(&random()), valid_s: 90 };
         vec![Say::Event(ModuleEvent::Accepted(accepted)), Say::Event(ModuleEvent::Ticket(ticket))]
+    }
+}
+
+/// Makes rosters above the pinned one.
+pub struct Craft<'s, 'b> {
+    /// The stage.
+    pub stage: &'s Stage<'b>,
+}
+
+impl Craft<'_, '_> {
+    /// The pinned roster.
+    pub fn head(&self) -> &VerifiedRoster {
+        &self.stage.roster
+    }
+
+    /// The next roster, changed, not signed.
+    pub fn next(&self, change: impl FnOnce(&mut Roster)) -> Roster {
+        Fixture::next(self.head(), change)
+    }
+
+    /// Signed by these devices, with the possessions of every new one.
+    pub fn signed(&self, next: &Roster, devices: &[&str]) -> RosterEnvelope {
+        let signatures = devices.iter().map(|device| self.stage.phone(device).sign_roster(next)).collect();
+        RosterEnvelope::with_possessions(next, signatures, self.possessions(next))
+    }
+
+    /// Signed by bob and carol: what two people did agree to.
+    pub fn lawful(&self, next: &Roster) -> RosterEnvelope {
+        let envelope = self.signed(next, &["bob-phone", "carol-phone"]);
+        self.head().successor(&envelope).expect("a lawful step");
+        envelope
+    }
+
+    /// The possession statements of the new devices.
+    pub fn possessions(&self, next: &Roster) -> Vec<SignedStatement> {
+        let new = self.head().new_devices(next).unwrap_or_default();
+        new.iter().map(|(_, device)| self.stage.phone(device.id.as_str()).sign_possession(next)).collect()
     }
 }
 

@@ -5,6 +5,7 @@ pub mod fields;
 pub mod lists;
 pub mod past;
 pub mod people;
+pub mod rosters;
 pub mod times;
 pub mod webauthn;
 pub mod words;
@@ -28,6 +29,7 @@ pub const GROUPS: &[(&str, Group)] = &[
     ("certificates", certificates::cases),
     ("revocation lists", lists::cases),
     ("time", times::cases),
+    ("rosters", rosters::cases),
     ("words and frames", words::cases),
 ];
 

@@ -106,6 +106,16 @@ fn standing() -> Vec<Case> {
         second("a suspended person's approval", R::ApproverNotEligible, "erin-phone"),
         second("an approval of somebody outside the gate", R::ApproverNotEligible, "frank-phone"),
         second("an approval below the assurance floor", R::AssuranceTooLow, "grace-phone"),
+        Case::grant("an approval by a model that is not listed", R::ModelNotListed, |a| {
+            a.grant(vec![a.yes("bob-phone"), a.yes(a.pick("carol-phone", "dave-phone"))])
+        })
+        .under(|roster| {
+            let listed = twinlock_protocol::Fixed([7; 16]);
+            roster.rules.aaguids = vec![listed];
+            for person in roster.persons.iter_mut().filter(|person| ["bob", "dave"].contains(&person.id.as_str())) {
+                person.devices[0].aaguid = listed;
+            }
+        }),
         Case::grant("an approval of somebody made up", R::ApproverUnknown, |a| {
             let nobody = Phone::new("nobody", "nobody-phone");
             let made_up = nobody.answer(a.roster(), a.id, Decision::Approve);
