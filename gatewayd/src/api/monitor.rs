@@ -35,7 +35,10 @@ pub fn health(engine: &Engine) -> Health {
     let (now, roster) = (engine.clock.now(), engine.roster());
     let mut problems = Vec::new();
     if engine.store.ping().is_err() {
-        problems.push("the database does not answer");
+        problems.push("the database does not answer or cannot be written");
+    }
+    if engine.metrics.copies_fail() {
+        problems.push("copies of audit rows are lost");
     }
     if now >= engine.crl().next_update {
         problems.push("the revocation list is out of date");

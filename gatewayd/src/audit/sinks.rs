@@ -27,6 +27,7 @@ pub struct Sinks {
     rows: Option<SyncSender<AuditRow>>,
     reopen: Arc<AtomicBool>,
     dropped: Arc<AtomicU64>,
+    failing: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,15 +44,19 @@ impl Sinks {
         let (sender, receiver): (_, Receiver<AuditRow>) = sync_channel(QUEUE);
         let reopen = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&reopen);
+        let (dropped, failing): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
+        let (missed, now) = (Arc::clone(&dropped), Arc::clone(&failing));
         let thread = std::thread::Builder::new().name("audit-sinks".into()).spawn(move || {
             for row in receiver {
                 if flag.swap(false, Ordering::SeqCst) {
                     writer.reopen();
                 }
-                writer.write(&row);
+                let lost = writer.write(&row);
+                missed.fetch_add(lost, Ordering::Relaxed);
+                now.store(lost > 0, Ordering::Relaxed);
             }
         })?;
-        Ok(Self { rows: Some(sender), reopen, dropped: Arc::default(), thread: Some(thread) })
+        Ok(Self { rows: Some(sender), reopen, dropped, failing, thread: Some(thread) })
     }
 
     /// Hands a committed row over; never waits.
@@ -59,10 +64,18 @@ impl Sinks {
         let Some(rows) = &self.rows else { return };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = rows.try_send(row) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.failing.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Rows that the sinks missed.
+    /// Whether the newest row missed a sink.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Rows that a sink missed: the queue was full, or the sink did not take them. One that two
+    /// sinks missed counts twice.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -90,13 +103,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, row: &AuditRow) {
-        if let Some(syslog) = &mut self.syslog {
-            syslog.write(row);
-        }
-        if let Some(lines) = &mut self.lines {
-            lines.write(row);
-        }
+    /// How many sinks missed the row.
+    fn write(&mut self, row: &AuditRow) -> u64 {
+        let syslog = self.syslog.as_mut().is_none_or(|syslog| syslog.write(row));
+        let lines = self.lines.as_mut().is_none_or(|lines| lines.write(row));
+        u64::from(!syslog) + u64::from(!lines)
     }
 
     fn reopen(&mut self) {
@@ -124,7 +135,8 @@ impl SyslogSink {
         Self { formatter, path, socket: None, failing: false }
     }
 
-    fn write(&mut self, row: &AuditRow) {
+    /// Whether the log took it.
+    fn write(&mut self, row: &AuditRow) -> bool {
         let line = syslog_line(&self.formatter, row);
         // The system's log may have been restarted: one new socket, then give this row up.
         for _ in 0..2 {
@@ -134,7 +146,7 @@ impl SyslogSink {
             let Some(socket) = &self.socket else { break };
             if socket.send(&line).is_ok() {
                 self.failing = false;
-                return;
+                return true;
             }
             self.socket = None;
         }
@@ -142,6 +154,7 @@ impl SyslogSink {
             tracing::warn!(path = %self.path.display(), "the system's log does not take audit rows");
             self.failing = true;
         }
+        false
     }
 }
 
@@ -217,7 +230,8 @@ impl LinesSink {
         self.file = append(&self.path).ok();
     }
 
-    fn write(&mut self, row: &AuditRow) {
+    /// Whether the file took it.
+    fn write(&mut self, row: &AuditRow) -> bool {
         let line = json_line(row);
         if self.file.is_none() {
             self.reopen();
@@ -227,6 +241,7 @@ impl LinesSink {
             tracing::warn!(path = %self.path.display(), "the audit file does not take rows");
         }
         self.failing = !written;
+        written
     }
 }
 
@@ -286,6 +301,29 @@ mod tests {
             datagrams.push(buffer[..length].to_vec());
         }
         datagrams
+    }
+
+    #[test]
+    fn a_row_that_a_sink_does_not_take_is_counted_and_seen_until_one_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let config =
+            AuditConfig { syslog: Some(SyslogFacility::Authpriv), syslog_socket: path.clone(), json_lines: None };
+        let sinks = Sinks::start(&config).unwrap();
+        let until = |what: &dyn Fn() -> bool| {
+            let begun = std::time::Instant::now();
+            while !what() {
+                assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{} lost", sinks.dropped());
+                std::thread::yield_now();
+            }
+        };
+        assert!(!sinks.is_failing());
+        sinks.push(hostile());
+        until(&|| sinks.is_failing() && sinks.dropped() == 1);
+        let _log = UnixDatagram::bind(&path).unwrap();
+        sinks.push(hostile());
+        until(&|| !sinks.is_failing());
+        assert_eq!(sinks.dropped(), 1);
     }
 
     #[test]

@@ -413,14 +413,15 @@ impl Engine {
         let entry = self.entry(id).ok_or(DenyReason::NotFound)?;
         let mut held = entry.held.lock().await;
         if held.state.is_none() {
-            self.restore(id, &mut held);
+            self.restore(id, &mut held)?;
         }
         let state = held.state.take().ok_or(DenyReason::StoreFailed)?;
         let before = state.name();
         let (step, reply) = match self.run(state, event) {
             Ok(done) => done,
             Err(reason) => {
-                self.restore(id, &mut held);
+                // Said there already.
+                let _restored = self.restore(id, &mut held);
                 return Err(reason);
             }
         };
@@ -436,7 +437,7 @@ impl Engine {
             };
             if let Err(error) = self.commit(Work::Advance(Box::new(advance)), plan.events.clone()).await {
                 tracing::error!(request = %id, %error, "a step was not committed");
-                self.restore(id, &mut held);
+                let _restored = self.restore(id, &mut held);
                 return Err(DenyReason::StoreFailed);
             }
             held.revision = held.revision.saturating_add(1);
@@ -493,17 +494,24 @@ impl Engine {
     }
 
     /// After a failed commit: what the database holds is what is.
-    fn restore(&self, id: RequestId, held: &mut Held) {
-        let stored = self.store.request(id).ok().flatten();
+    ///
+    /// # Errors
+    /// [`DenyReason::StoreFailed`] when it can't be read now, [`DenyReason::NotFound`] when what it
+    /// holds is not believed.
+    fn restore(&self, id: RequestId, held: &mut Held) -> Result<(), DenyReason> {
+        let stored = self.store.request(id).map_err(|error| {
+            tracing::error!(request = %id, %error, "a request cannot be read; nothing happens to it until it can");
+            DenyReason::StoreFailed
+        })?;
         let revived = stored.and_then(|row| Some((row.revision, self.revive(row.stored).ok()?)));
-        match revived {
-            Some((revision, state)) => {
-                held.revision = revision;
-                self.index(id, held, &state);
-                held.state = Some(state);
-            }
-            None => tracing::error!(request = %id, "a request is lost to a failing database; it will not be granted"),
-        }
+        let Some((revision, state)) = revived else {
+            tracing::error!(request = %id, "a request is lost to a failing database; it will not be granted");
+            return Err(DenyReason::NotFound);
+        };
+        held.revision = revision;
+        self.index(id, held, &state);
+        held.state = Some(state);
+        Ok(())
     }
 
     fn index(&self, id: RequestId, held: &mut Held, state: &State) {
@@ -661,7 +669,15 @@ impl Engine {
                 // A refusal here is a failing database, already logged; the next tick tries again.
                 Some(false) => drop(self.apply(id, Event::Tick).await),
                 Some(true) if due > now => {}
-                Some(true) | None => self.forget(id, due).await,
+                Some(true) => self.forget(id, due).await,
+                // There, but a read failed: taken from the database again, or forgotten when it
+                // holds nothing that is believed.
+                None if self.entry(id).is_some() => {
+                    if self.apply(id, Event::Tick).await == Err(DenyReason::NotFound) {
+                        self.forget(id, due).await;
+                    }
+                }
+                None => self.forget(id, due).await,
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Figures for `/metrics` (Prometheus text format). No name, host or person is in a label: labels
 //! are closed words.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -11,7 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use twinlock_protocol::{DenyReason, UnixTime};
 
-use crate::audit::LimitName;
+use crate::audit::{LimitName, Sinks};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StateLabel {
@@ -42,6 +43,8 @@ pub struct Metrics {
     issue_seconds: Histogram,
     crl_number: Gauge,
     crl_next_update: Gauge,
+    copies_lost: Gauge,
+    sinks: OnceLock<Arc<Sinks>>,
 }
 
 impl Default for Metrics {
@@ -59,6 +62,8 @@ impl Default for Metrics {
             issue_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 12)),
             crl_number: Gauge::default(),
             crl_next_update: Gauge::default(),
+            copies_lost: Gauge::default(),
+            sinks: OnceLock::new(),
         };
         let registry = &mut metrics.registry;
         registry.register("requests_admitted", "Requests stored", metrics.admitted.clone());
@@ -72,11 +77,23 @@ impl Default for Metrics {
         registry.register("issue_seconds", "Time to make a certificate", metrics.issue_seconds.clone());
         registry.register("crl_number", "Number of the current revocation list", metrics.crl_number.clone());
         registry.register("crl_next_update", "Its end, in seconds since 1970", metrics.crl_next_update.clone());
+        registry.register("audit_copies_lost", "Audit rows that a sink missed", metrics.copies_lost.clone());
         metrics
     }
 }
 
 impl Metrics {
+    /// Where copies of audit rows go; told once.
+    pub fn watch(&self, sinks: Arc<Sinks>) {
+        let _told_before = self.sinks.set(sinks);
+    }
+
+    /// Whether the newest audit row missed a sink.
+    #[must_use]
+    pub fn copies_fail(&self) -> bool {
+        self.sinks.get().is_some_and(|sinks| sinks.is_failing())
+    }
+
     /// A request was stored.
     pub fn admitted(&self) {
         self.admitted.inc();
@@ -130,6 +147,8 @@ impl Metrics {
     /// The text that Prometheus reads.
     #[must_use]
     pub fn text(&self) -> String {
+        let lost = self.sinks.get().map_or(0, |sinks| sinks.dropped());
+        self.copies_lost.set(i64::try_from(lost).unwrap_or(i64::MAX));
         let mut out = String::new();
         // Writing into a string does not fail.
         let _written = text::encode(&mut out, &self.registry);

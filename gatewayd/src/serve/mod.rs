@@ -214,6 +214,7 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
         max_ttl_s: config.grants.max_ttl_s,
     })
     .await?;
+    engine.metrics.watch(Arc::clone(&sinks));
     let approvers = Arc::new(Approvers::start(Arc::clone(&engine)).map_err(ServeError::Approvers)?);
 
     let approver_listener = listen(config.approver.listen).await?;

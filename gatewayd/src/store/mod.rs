@@ -340,7 +340,7 @@ pub trait Store: Send + Sync {
     /// [`StoreError`].
     fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRow>, StoreError>;
 
-    /// Whether the database answers.
+    /// Whether the database answers, and the last write reached the disk.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -5,9 +5,11 @@
 mod life;
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -32,6 +34,9 @@ const GROUP: usize = 256;
 /// carried it, in seconds.
 const CARRY_S: u64 = 24 * 3600;
 
+/// Without work, the writer tries this often whether it could write; sooner when it could not.
+const PROBE: Duration = Duration::from_secs(30);
+const PROBE_AGAIN: Duration = Duration::from_secs(2);
 /// An answer of the audit log ends with the row that passes so many bytes; as JSON within JSON it can
 /// become twice as long.
 const AUDIT_BYTES: usize = 16 * 1024 * 1024;
@@ -45,6 +50,7 @@ struct Job {
 pub struct Sqlite {
     jobs: Option<Sender<Job>>,
     reader: Mutex<Connection>,
+    failing: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -72,11 +78,13 @@ impl Sqlite {
         let reading = connect(path)?;
         reading.pragma_update(None, "query_only", true)?;
         let (jobs, queue) = channel();
+        let failing = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&failing);
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_all(writing, &queue, sinks.as_deref()))
+            .spawn(move || write_all(writing, &queue, sinks.as_deref(), &flag))
             .map_err(|error| StoreError::Failed(error.to_string()))?;
-        Ok(Self { jobs: Some(jobs), reader: Mutex::new(reading), writer: Some(writer) })
+        Ok(Self { jobs: Some(jobs), reader: Mutex::new(reading), failing, writer: Some(writer) })
     }
 
     fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -130,19 +138,40 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 
 // ---- writing ------------------------------------------------------------------------------------
 
-fn write_all(mut connection: Connection, queue: &Receiver<Job>, sinks: Option<&Sinks>) {
-    while let Ok(first) = queue.recv() {
+fn write_all(mut connection: Connection, queue: &Receiver<Job>, sinks: Option<&Sinks>, failing: &AtomicBool) {
+    loop {
+        let idle = if failing.load(Ordering::SeqCst) { PROBE_AGAIN } else { PROBE };
+        let first = match queue.recv_timeout(idle) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                // Nobody writes: whether somebody could is seen by trying.
+                let outcome = probe(&connection);
+                failing.store(outcome.is_err(), Ordering::SeqCst);
+                if let Err(error) = outcome {
+                    tracing::error!(%error, "the database cannot be written");
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let mut jobs = vec![first];
         while jobs.len() < GROUP
             && let Ok(job) = queue.try_recv()
         {
             jobs.push(job);
         }
-        write_group(&mut connection, jobs, sinks);
+        let outcome = write_group(&mut connection, jobs, sinks);
+        failing.store(outcome.is_err(), Ordering::SeqCst);
     }
 }
 
-fn write_group(connection: &mut Connection, jobs: Vec<Job>, sinks: Option<&Sinks>) {
+/// A write that changes nothing, down to the disk.
+fn probe(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('probe', x'00')", [])?;
+    Ok(())
+}
+
+fn write_group(connection: &mut Connection, jobs: Vec<Job>, sinks: Option<&Sinks>) -> Result<(), StoreError> {
     let (transactions, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.transaction, job.answer)).unzip();
     match commit_group(connection, &transactions) {
         Ok((outcomes, rows)) => {
@@ -155,12 +184,14 @@ fn write_group(connection: &mut Connection, jobs: Vec<Job>, sinks: Option<&Sinks
                 // Whoever asked may have gone; the commit stands.
                 let _asker_gone = answer.send(outcome);
             }
+            Ok(())
         }
         Err(error) => {
             tracing::error!(%error, "the database did not commit");
             for answer in answers {
                 let _asker_gone = answer.send(Err(error.clone()));
             }
+            Err(error)
         }
     }
 }
@@ -593,6 +624,9 @@ impl Store for Sqlite {
     }
 
     fn ping(&self) -> Result<(), StoreError> {
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed("the last write did not reach the disk".to_owned()));
+        }
         self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?))
     }
 }

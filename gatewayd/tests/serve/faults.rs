@@ -26,10 +26,11 @@ use twinlock_protocol::{Bytes, DenyReason, Digest, Fixed, UnixTime, verify};
 
 use crate::support::{Site, Waiting, wall};
 
-/// The real database, with a disk that can be full.
+/// The real database, with a disk that can be full, or not be read.
 struct FullDisk {
     inner: Sqlite,
     full: Arc<AtomicBool>,
+    unreadable: Arc<AtomicBool>,
 }
 
 impl Store for FullDisk {
@@ -43,6 +44,9 @@ impl Store for FullDisk {
         self.inner.open_requests(now)
     }
     fn request(&self, request: RequestId) -> Result<Option<RequestRow>, StoreError> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Failed("disk I/O error".into()));
+        }
         self.inner.request(request)
     }
     fn request_of_grant(&self, grant: GrantId) -> Result<Option<RequestId>, StoreError> {
@@ -84,17 +88,18 @@ struct Bench {
     site: Site,
     engine: Arc<Engine>,
     full: Arc<AtomicBool>,
+    unreadable: Arc<AtomicBool>,
     clock: TestClock,
 }
 
 async fn bench() -> Bench {
     let site = Site::new();
-    let full = Arc::new(AtomicBool::new(false));
+    let (full, unreadable): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
     let clock = TestClock::at(wall());
     let inner = Sqlite::open(&site.path().join("faults.db"), None).unwrap();
     let engine = Engine::start(Parts {
         rosters: Arc::new(Rosters::new(Link::new(site.roster.clone(), site.envelope.clone()))),
-        store: Arc::new(FullDisk { inner, full: Arc::clone(&full) }),
+        store: Arc::new(FullDisk { inner, full: Arc::clone(&full), unreadable: Arc::clone(&unreadable) }),
         clock: Arc::new(clock.clone()),
         limits: Limits::new(&LimitsConfig::default()),
         issuer: Issuer::load(site.path(), &site.roster, &site.origin, 3600).unwrap(),
@@ -102,7 +107,7 @@ async fn bench() -> Bench {
     })
     .await
     .unwrap();
-    Bench { site, engine, full, clock }
+    Bench { site, engine, full, unreadable, clock }
 }
 
 impl Bench {
@@ -242,4 +247,40 @@ async fn a_flood_of_begun_sign_ins_ends_none() {
     let old = approvers.start_sign_in().unwrap();
     bench.clock.advance(300);
     assert_eq!(approvers.finish_sign_in(bench.sign_in(&old), &from()).await.unwrap_err(), DenyReason::SignInNeeded);
+}
+
+/// A disk that can neither be written nor read for a while: the request is still there afterwards,
+/// with its ticket, and can be granted.
+///
+/// Catalogue: G2 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_outlives_a_disk_that_cannot_be_read_for_a_while() {
+    let bench = bench().await;
+    let waiting = bench.site.request();
+    bench.submit(&waiting).await.unwrap();
+    let broken = |broken| [&bench.full, &bench.unreadable].map(|flag| flag.store(broken, Ordering::SeqCst));
+    broken(true);
+    let (claim, ..) = bench.claim("bob");
+    assert_eq!(bench.engine.apply(waiting.id, claim).await, Err(DenyReason::StoreFailed));
+    assert_eq!(bench.name(&waiting).await, "nothing", "its state could not be read back");
+    for _ in 0..3 {
+        bench.clock.advance(31);
+        bench.engine.tick().await;
+    }
+    broken(false);
+    bench.engine.tick().await;
+    assert_eq!(bench.name(&waiting).await, "pending");
+    for (person, reply) in [("bob", Reply::ApprovedFirst), ("carol", Reply::ApprovedBoth)] {
+        let (claim, id, salt) = bench.claim(person);
+        bench.engine.apply(waiting.id, claim).await.unwrap();
+        let answer = bench.answer(&waiting, person, id, salt, Decision::Approve);
+        assert_eq!(bench.engine.apply(waiting.id, answer).await, Ok(reply));
+    }
+    // Control: one that is over is forgotten in time.
+    let over = bench.site.request();
+    bench.submit(&over).await.unwrap();
+    bench.engine.apply(over.id, Event::Cancel).await.unwrap();
+    bench.clock.advance(301);
+    bench.engine.tick().await;
+    assert_eq!(bench.name(&over).await, "nothing");
 }

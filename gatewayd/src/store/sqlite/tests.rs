@@ -246,3 +246,30 @@ async fn an_answer_of_the_audit_log_ends_where_it_gets_long_and_goes_on_after_it
     bench.commit(Work::Note, (0..2000).map(event).collect()).await.unwrap();
     assert_eq!(ask(5).len(), 2000);
 }
+
+/// A database that answers but takes nothing is not well.
+#[tokio::test]
+async fn a_write_that_failed_is_seen_until_one_succeeds() {
+    let bench = Bench::new();
+    assert!(bench.store.ping().is_ok());
+    let other = Connection::open(bench.dir.path().join("gateway.db")).unwrap();
+    other.execute_batch("ALTER TABLE audit RENAME TO hidden").unwrap();
+    assert!(matches!(bench.commit(Work::Note, vec![event(0)]).await, Err(StoreError::Failed(_))));
+    assert!(bench.store.ping().is_err());
+    // A refusal says nothing of the disk.
+    other.execute_batch("ALTER TABLE hidden RENAME TO audit").unwrap();
+    let (admission, _) = bench.admitted().await;
+    assert!(bench.store.ping().is_ok());
+    assert_eq!(bench.commit(Work::Admit(Box::new(admission)), Vec::new()).await, Err(StoreError::Conflict));
+    assert!(bench.store.ping().is_ok());
+}
+
+#[test]
+fn the_writer_sees_by_itself_whether_it_could_write() {
+    let bench = Bench::new();
+    let path = bench.dir.path().join("gateway.db");
+    let writing = connect(&path).unwrap();
+    assert!(probe(&writing).is_ok());
+    writing.pragma_update(None, "query_only", true).unwrap();
+    assert!(probe(&writing).is_err());
+}
