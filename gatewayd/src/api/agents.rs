@@ -16,10 +16,10 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::ids::HostId;
+use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::wire::agent::{
     ALPN, AgentMessage, ForGateway, GatewayMessage, Hello, Noted, PING_S, Ping, Rosters, SILENCE_S, Welcome,
 };
-use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::wire::module::{Alarm, Cancel, ModuleEvent, ModuleMessage, Refused, Resume};
 use twinlock_protocol::wire::{LENGTH_BYTES, WIRE_VERSION};
 use twinlock_protocol::{DenyReason, Digest, codec, limits, wire};

@@ -150,7 +150,8 @@ impl Stored {
         // it. Whether the roster still grants is asked again at each approval and at issue.
         let request = verify::verify_request(&own, &signed, snapshot.admitted_at)?;
         let request = if request.is_under(roster) { request } else { request.under(roster)? };
-        let Snapshot { roster: _, admitted_at, approve_by, resume, link, code_tries, end_reported, let_go, phase } = snapshot;
+        let Snapshot { roster: _, admitted_at, approve_by, resume, link, code_tries, end_reported, let_go, phase } =
+            snapshot;
         let case = Case { request, admitted_at, approve_by, resume, link, code_tries, end_reported, let_go };
         let approvals = || approvals(roster, &case.request, &statements);
         Ok(match phase {

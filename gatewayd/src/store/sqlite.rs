@@ -27,7 +27,14 @@ use super::{
 use crate::audit::{self, AuditRow, Sinks};
 use crate::request::Stored;
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
+/// What the next revocation list must carry.
+const OPEN_REVOCATIONS: &str = "SELECT serial, not_after, revoked_at, because FROM revocations \
+     INDEXED BY revocations_open WHERE carried = 0 ORDER BY revoked_at, serial";
+/// What this list was the last to have to carry: ended before ?1.
+const CARRY: &str =
+    "UPDATE revocations INDEXED BY revocations_open SET carried = 1 WHERE carried = 0 AND not_after < ?1";
 /// Transactions of one commit.
 const GROUP: usize = 256;
 /// An entry stays on revocation lists until one issued this long after the certificate's end has
@@ -384,8 +391,8 @@ fn apply_change(connection: &Connection, request: RequestId, change: &Change, at
         Change::Revocation { serial, because } => {
             connection
                 .prepare_cached(
-                    "INSERT INTO revocations (serial, revoked_at, because) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (serial) DO NOTHING",
+                    "INSERT INTO revocations (serial, revoked_at, because, not_after) VALUES (?1, ?2, ?3,
+                     (SELECT not_after FROM certificates WHERE serial = ?1)) ON CONFLICT (serial) DO NOTHING",
                 )?
                 .execute(params![serial.0.0.as_slice(), self::signed(at), word(because)?])?;
         }
@@ -405,14 +412,9 @@ fn publish_crl(connection: &Connection, crl: &CrlRow) -> Result<(), StoreError> 
     connection
         .prepare_cached("INSERT INTO crls (number, this_update, next_update, der) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![signed(*number), signed(this_update.0), signed(next_update.0), der.0])?;
-    // Only the newest list is served; the numbers of older ones stay taken.
-    connection.prepare_cached("UPDATE crls SET der = x'' WHERE number < ?1")?.execute([signed(*number)])?;
-    connection
-        .prepare_cached(
-            "UPDATE revocations SET carried = 1 WHERE carried = 0 AND serial IN
-             (SELECT serial FROM certificates WHERE not_after + ?2 < ?1)",
-        )?
-        .execute(params![signed(this_update.0), signed(CARRY_S)])?;
+    // Only the newest list is served; it also says which numbers are taken.
+    connection.prepare_cached("DELETE FROM crls WHERE number < ?1")?.execute([signed(*number)])?;
+    connection.prepare_cached(CARRY)?.execute([signed(this_update.0.saturating_sub(CARRY_S))])?;
     Ok(())
 }
 
@@ -516,10 +518,7 @@ impl Store for Sqlite {
 
     fn revocations(&self) -> Result<Vec<RevocationRow>, StoreError> {
         self.read(|connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT r.serial, c.not_after, r.revoked_at, r.because FROM revocations r
-                 JOIN certificates c ON c.serial = r.serial WHERE r.carried = 0 ORDER BY r.revoked_at, r.serial",
-            )?;
+            let mut query = connection.prepare_cached(OPEN_REVOCATIONS)?;
             let rows = query.query_map([], |row| {
                 Ok((row.get::<_, [u8; 16]>(0)?, unsigned(row, 1)?, unsigned(row, 2)?, row.get::<_, String>(3)?))
             })?;

@@ -273,3 +273,57 @@ fn the_writer_sees_by_itself_whether_it_could_write() {
     writing.pragma_update(None, "query_only", true).unwrap();
     assert!(probe(&writing).is_err());
 }
+
+/// Making a revocation list costs what it must carry, not what ever was.
+#[tokio::test]
+async fn a_revocation_list_is_made_without_a_look_at_the_whole_history() {
+    let bench = Bench::new();
+    let connection = connect(&bench.dir.path().join("gateway.db")).unwrap();
+    let plan = |sql: &str| -> Vec<String> {
+        let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", sql.replace("?1", "1"))).unwrap();
+        query.query_map([], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    for sql in [OPEN_REVOCATIONS, CARRY] {
+        let plan = plan(sql);
+        assert!(plan[0].contains("INDEX revocations_open"), "{plan:?}");
+        assert!(plan.iter().all(|step| !step.contains("certificates")), "{plan:?}");
+    }
+    assert!(plan(CARRY)[0].starts_with("SEARCH"), "{:?}", plan(CARRY));
+    // Control: what is not indexed is scanned, and seen.
+    assert!(plan("SELECT * FROM revocations WHERE because = 'revoked'")[0].starts_with("SCAN"));
+    // One list is kept.
+    let crl = |number| CrlRow { number, this_update: NOW, next_update: NOW, der: Bytes(vec![1]) };
+    for number in 1..=3 {
+        bench.commit(Work::PublishCrl(crl(number)), Vec::new()).await.unwrap();
+    }
+    let kept: Vec<u64> = connection
+        .prepare("SELECT number FROM crls")
+        .unwrap()
+        .query_map([], |row| unsigned(row, 0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(kept, [3]);
+    assert_eq!(bench.commit(Work::PublishCrl(crl(2)), Vec::new()).await, Err(StoreError::Conflict));
+}
+
+/// A database of an earlier version keeps what its next list must carry.
+#[test]
+fn an_older_database_keeps_its_revocations() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    connection.pragma_update(None, "foreign_keys", false).unwrap();
+    connection.execute_batch(MIGRATIONS[0]).unwrap();
+    connection.execute_batch(MIGRATIONS[1]).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE schema_version (version INTEGER NOT NULL); INSERT INTO schema_version VALUES (2);
+             INSERT INTO certificates VALUES (x'00112233445566778899aabbccddeeff', x'01', 77, x'', x'');
+             INSERT INTO revocations VALUES (x'00112233445566778899aabbccddeeff', 5, 'revoked', 0);
+             INSERT INTO crls VALUES (1, 1, 1, x''), (2, 2, 2, x'07')",
+        )
+        .unwrap();
+    migrate(&mut connection).unwrap();
+    let not_after: u64 = connection.query_row(OPEN_REVOCATIONS, [], |row| unsigned(row, 1)).unwrap();
+    assert_eq!(not_after, 77);
+    assert_eq!(connection.query_row("SELECT max(number) FROM crls", [], |row| unsigned(row, 0)).unwrap(), 2);
+}
