@@ -10,7 +10,7 @@ mod limits;
 mod link;
 mod modules;
 mod relay;
-mod tls;
+pub mod tls;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -57,6 +57,23 @@ pub fn client(host: &HostId, key: &Path) -> Result<Arc<ClientConfig>, TlsError> 
     Ok(Arc::new(config))
 }
 
+/// The client side of a machine that no roster knows, for another protocol on the same listener: the
+/// caller compares [`peer_key`] with the one that it was given.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn stranger(alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyKey { provider }))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
 /// Reads a key that nobody but its owner can read.
 fn read_key(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
     use std::io::Read as _;

@@ -1,5 +1,6 @@
 //! The administrator's API over a unix socket that only root may use: lists, revocation, the audit
-//! log, records. It can end things and look; it can't grant, approve or change the roster.
+//! log, records. It can look, end things, propose and invite; it can't grant, approve or seal a
+//! roster.
 //!
 //! `GET /v1/health` · `GET /v1/requests` · `GET /v1/grants?limit=N` · `POST /v1/grants/{id}/revoke` ·
 //! `GET /v1/grants/{id}/record` · `GET /v1/audit?after=N&limit=N&grant=ID` · `GET /v1/warnings`
@@ -14,13 +15,14 @@ use twinlock_protocol::evidence::{EndNote, SignedRequest};
 use twinlock_protocol::ids::{CertSerial, GrantId, HostId, PersonId, RequestId};
 use twinlock_protocol::request::ElevationRequest;
 use twinlock_protocol::statement::SignedStatement;
-use twinlock_protocol::{Bytes, DenyReason, UnixTime, escape};
+use twinlock_protocol::{Bytes, DenyReason, Digest, UnixTime, escape};
 
 use super::http::PeerUid;
 use super::monitor::{Health, health};
 use super::problem::Problem;
 use crate::approval::summary;
 use crate::audit::AuditRow;
+use crate::roster::Changes;
 use crate::serve::Engine;
 use crate::session;
 use crate::store::{AuditQuery, GrantRow, StoreError};
@@ -33,6 +35,10 @@ const ROWS: u32 = 10_000;
 pub struct Admin {
     /// The engine.
     pub engine: Arc<Engine>,
+    /// The roster's changes.
+    pub changes: Arc<Changes>,
+    /// The agent listener's key: SHA-256 of its SubjectPublicKeyInfo.
+    pub gateway_key: Digest,
     /// Doubtful settings, in words.
     pub warnings: Arc<Vec<String>>,
 }
@@ -137,6 +143,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/grants/{grant}/revoke", post(revoke))
         .route("/v1/grants/{grant}/record", get(record))
         .route("/v1/audit", get(audit))
+        .merge(super::changes::router())
         .with_state(admin)
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Receiver;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ use twinlock_protocol::wire::{LENGTH_BYTES, WIRE_VERSION};
 use twinlock_protocol::{DenyReason, Digest, codec, limits, wire};
 
 use super::http::{Connections, accept};
+use super::join::{self, Joins};
 use super::tls::RosterAgents;
 use crate::audit;
 use crate::request::Event;
@@ -43,28 +45,45 @@ pub async fn serve(
     engine: Arc<Engine>,
     agents: Arc<RosterAgents>,
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: AgentTls,
+    joins: Arc<Joins>,
     connections: Arc<Connections>,
     stop: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let tasks = tokio_util::task::TaskTracker::new();
     while let Some((tcp, address)) = accept(&listener, &stop).await {
         let Some(place) = connections.admit(address.ip()) else { continue };
-        let (engine, agents, acceptor, stop) =
-            (Arc::clone(&engine), Arc::clone(&agents), acceptor.clone(), stop.clone());
+        let (engine, agents, tls, joins, stop) =
+            (Arc::clone(&engine), Arc::clone(&agents), tls.clone(), Arc::clone(&joins), stop.clone());
         tasks.spawn(async move {
-            let opened = tokio::time::timeout(HELLO, open(&engine, &agents, &acceptor, tcp, address)).await;
+            let opened = tokio::time::timeout(HELLO, open(&engine, &agents, &tls, tcp, address)).await;
             // Places are for strangers: from here on it is a host of the roster, which has one
             // connection at a time.
             drop(place);
-            if let Ok(Some((who, frames))) = opened {
-                attend(&engine, &who, frames, address, stop).await;
+            match opened {
+                Ok(Some(Opened::Agent(who, frames))) => attend(&engine, &who, *frames, address, stop).await,
+                Ok(Some(Opened::Joining(stream))) => joins.attend(*stream, address, stop).await,
+                Ok(None) | Err(_) => {}
             }
         });
     }
     tasks.close();
     let _in_time = tokio::time::timeout(Duration::from_secs(3), tasks.wait()).await;
+}
+
+/// The listener's TLS: for hosts of the roster, and for those that join.
+#[derive(Clone)]
+pub struct AgentTls {
+    /// With client certificates over the roster's agent keys.
+    pub agents: Arc<ServerConfig>,
+    /// Without: who joins is known by a token.
+    pub joins: Arc<ServerConfig>,
+}
+
+/// Who came in.
+enum Opened {
+    Agent(Introduced, Box<Frames>),
+    Joining(Box<TlsStream<TcpStream>>),
 }
 
 /// A host that said hello.
@@ -80,12 +99,21 @@ struct Introduced {
 async fn open(
     engine: &Engine,
     agents: &RosterAgents,
-    acceptor: &TlsAcceptor,
+    tls: &AgentTls,
     tcp: TcpStream,
     address: SocketAddr,
-) -> Option<(Introduced, Frames)> {
-    let stream = match acceptor.accept(tcp).await {
-        Ok(stream) => stream,
+) -> Option<Opened> {
+    let accepted = match LazyConfigAcceptor::new(Acceptor::default(), tcp).await {
+        Ok(hello) => {
+            let joins = hello.client_hello().alpn().is_some_and(|mut names| names.any(|name| name == join::ALPN));
+            let config = if joins { &tls.joins } else { &tls.agents };
+            hello.into_stream(Arc::clone(config)).await.map(|stream| (joins, stream))
+        }
+        Err(error) => Err(error),
+    };
+    let stream = match accepted {
+        Ok((true, stream)) => return Some(Opened::Joining(Box::new(stream))),
+        Ok((false, stream)) => stream,
         Err(error) => {
             tracing::debug!(%address, %error, "an agent's TLS handshake failed");
             return None;
@@ -118,7 +146,7 @@ async fn open(
             engine.note(vec![connected]).await;
             frames.codec_mut().set_max_frame_length(limits::FRAME_BYTES);
             let key = engine.roster().host(&host).map(|host| host.agent_key)?;
-            return Some((Introduced { host, key, roster }, frames));
+            return Some(Opened::Agent(Introduced { host, key, roster }, Box::new(frames)));
         }
         Ok(AgentMessage::Hello(Hello { wire: WIRE_VERSION, .. })) => DenyReason::HostUnknown,
         Ok(_) | Err(_) => DenyReason::WireMismatch,

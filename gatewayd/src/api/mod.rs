@@ -4,7 +4,9 @@
 pub mod admin;
 pub mod agents;
 pub mod approver;
+pub mod changes;
 pub mod http;
+pub mod join;
 pub mod monitor;
 pub mod problem;
 pub mod roster;

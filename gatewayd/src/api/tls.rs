@@ -12,9 +12,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixT
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
-use twinlock_protocol::Fixed;
 use twinlock_protocol::ids::HostId;
 use twinlock_protocol::wire::agent::ALPN;
+use twinlock_protocol::{Digest, Fixed};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// TLS could not be set up.
@@ -66,31 +66,59 @@ pub fn approver_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Tls
     Ok(Arc::new(config))
 }
 
+/// What agents pin of the agent listener: SHA-256 of its key's SubjectPublicKeyInfo.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn agent_key_pin(gateway_key: &Path) -> Result<Digest, TlsError> {
+    use rcgen::PublicKeyData as _;
+    let der = std::fs::read(gateway_key).map_err(|source| TlsError::Read { path: gateway_key.to_owned(), source })?;
+    Ok(Digest::plain(&rcgen::KeyPair::try_from(der.as_slice())?.subject_public_key_info()))
+}
+
 /// The agent listener's TLS: a self-signed certificate over `gateway.key` (PKCS #8, DER; agents pin
 /// the key), and client certificates over the roster's agent keys.
 ///
 /// # Errors
 /// [`TlsError`].
 pub fn agent_config(gateway_key: &Path, agents: Arc<RosterAgents>) -> Result<Arc<ServerConfig>, TlsError> {
+    let (certificate, key) = own_certificate(gateway_key)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(agents)
+        .with_single_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // A resumed session would skip the look at the roster.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// The same for hosts that join: the same key, no client certificate, another protocol name.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn join_config(gateway_key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let (certificate, key) = own_certificate(gateway_key)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![super::join::ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn own_certificate(gateway_key: &Path) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsError> {
     let der = std::fs::read(gateway_key).map_err(|source| TlsError::Read { path: gateway_key.to_owned(), source })?;
     let key = rcgen::KeyPair::try_from(der.as_slice())?;
     // Nobody reads names or times in it: the key is all that counts.
     let mut parameters = rcgen::CertificateParams::new(vec!["twinlock-gateway".to_owned()])?;
     parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
     parameters.not_after = rcgen::date_time_ymd(2099, 12, 31);
-    let certificate = parameters.self_signed(&key)?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(agents)
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-        )?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    // A resumed session would skip the look at the roster.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    let certificate = parameters.self_signed(&key)?.der().clone();
+    Ok((certificate, PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()))))
 }
 
 /// Which host a client certificate's key belongs to, by the roster as it is now.

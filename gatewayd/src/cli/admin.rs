@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes as Body;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use twinlock_protocol::ids::GrantId;
 
@@ -140,7 +140,7 @@ pub fn revoke(arguments: &RevokeArgs) -> Result<(), Failure> {
         grant: GrantId,
     }
     let path = format!("/v1/grants/{}/revoke", arguments.grant);
-    let answer: Answer = call(&arguments.admin.socket, Method::POST, &path)?;
+    let answer: Answer = call(&arguments.admin.socket, Method::POST, &path, Vec::new())?;
     if arguments.admin.json {
         json(&serde_json::json!({ "revoked": answer.grant }));
     } else {
@@ -154,7 +154,24 @@ pub fn revoke(arguments: &RevokeArgs) -> Result<(), Failure> {
 /// # Errors
 /// A [`Failure`]: no gateway, or its refusal.
 pub fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> Result<T, Failure> {
-    call(socket, Method::GET, path)
+    call(socket, Method::GET, path, Vec::new())
+}
+
+/// A `POST` with a JSON body.
+///
+/// # Errors
+/// A [`Failure`]: no gateway, or its refusal.
+pub fn post<T: DeserializeOwned>(socket: &Path, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    call(socket, Method::POST, path, twinlock_protocol::codec::encode(body))
+}
+
+/// A `POST` that has no answer but done.
+///
+/// # Errors
+/// A [`Failure`]: no gateway, or its refusal.
+pub fn tell(socket: &Path, path: &str) -> Result<(), Failure> {
+    let body = answer(socket, Method::POST, path, Vec::new())?;
+    if body.is_empty() { Ok(()) } else { Err(Failure::plain("the gateway answered something else")) }
 }
 
 #[derive(Deserialize)]
@@ -163,13 +180,19 @@ struct Problem {
     detail: String,
 }
 
-fn call<T: DeserializeOwned>(socket: &Path, method: Method, path: &str) -> Result<T, Failure> {
+fn call<T: DeserializeOwned>(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<T, Failure> {
+    let answer = answer(socket, method, path, body)?;
+    serde_json::from_slice(&answer)
+        .map_err(|error| Failure::from(error).hint("gateway and command line have different versions, perhaps"))
+}
+
+fn answer(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange(socket, method, path)).await });
+    let exchange = exchange(socket, method, path, body);
+    let answered = runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await });
     let (status, body) = answered.map_err(|_| Failure::plain("the gateway does not answer"))??;
     if (200..300).contains(&status) {
-        return serde_json::from_slice(&body)
-            .map_err(|error| Failure::from(error).hint("gateway and command line have different versions, perhaps"));
+        return Ok(body);
     }
     Err(match serde_json::from_slice::<Problem>(&body) {
         Ok(problem) => Failure::new(problem.title, problem.detail),
@@ -177,7 +200,7 @@ fn call<T: DeserializeOwned>(socket: &Path, method: Method, path: &str) -> Resul
     })
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(u16, Vec<u8>), Failure> {
+async fn exchange(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<(u16, Vec<u8>), Failure> {
     let stream = UnixStream::connect(socket).await.map_err(|error| {
         Failure::plain(format!("cannot reach the gateway at {}: {error}", socket.display()))
             .hint("run this as root on the gateway; systemctl status twinlock-gateway")
@@ -187,7 +210,8 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(u16, Vec
     };
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(closed)?;
     tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header("host", "gateway").body(Empty::<Body>::new())?;
+    let request =
+        Request::builder().method(method).uri(path).header("host", "gateway").body(Full::new(Body::from(body)))?;
     let answer = sender.send_request(request).await.map_err(closed)?;
     let status = answer.status().as_u16();
     let body = Limited::new(answer.into_body(), ANSWER_BYTES)

@@ -9,7 +9,9 @@ mod host;
 mod init;
 mod output;
 mod people;
+mod person;
 mod qr;
+mod roster;
 mod time;
 mod token;
 mod user;
@@ -48,7 +50,16 @@ enum Command {
     /// The audit log and the evidence of grants (on the gateway, as root; verify: anywhere, as anybody)
     #[command(subcommand)]
     Audit(audit::AuditCommand),
-    /// Add an approver
+    /// The roster: what it is, what is proposed, what to propose (on the gateway, as root)
+    #[command(subcommand)]
+    Roster(Box<roster::RosterCommand>),
+    /// People: invite, remove, suspend, lift, import (on the gateway, as root)
+    #[command(subcommand)]
+    Person(person::PersonCommand),
+    /// Devices: list, remove (on the gateway, as root)
+    #[command(subcommand)]
+    Device(person::DeviceCommand),
+    /// As `person invite`
     #[command(subcommand)]
     Approver(ApproverCommand),
     /// Where to see Twinlock at work
@@ -58,10 +69,7 @@ enum Command {
 #[derive(Subcommand)]
 enum ApproverCommand {
     /// Invite somebody to enrol a device
-    Invite {
-        /// The person's id
-        person: String,
-    },
+    Invite(person::InviteArgs),
 }
 
 /// Runs the command line and returns its exit code: 0 done, 1 refused or failed, 2 wrong usage.
@@ -78,10 +86,10 @@ pub fn main() -> ExitCode {
         Command::Revoke(arguments) => admin::revoke(&arguments),
         Command::Drop(arguments) => user::drop_grant(&arguments),
         Command::Audit(command) => audit::run(&command),
-        Command::Approver(ApproverCommand::Invite { person }) => Err(Failure::new(
-            format!("{} cannot be added to a sealed roster", twinlock_protocol::escape::visible(person.as_bytes())),
-            "roster changes do not exist yet: everybody enrols during twinlock init",
-        )),
+        Command::Roster(command) => roster::run(&command),
+        Command::Person(command) => person::run(&command),
+        Command::Device(command) => person::run_device(&command),
+        Command::Approver(ApproverCommand::Invite(arguments)) => person::invite(&arguments),
         Command::Demo => {
             output::line("make demo, in the source tree, runs the whole of it in a private namespace");
             Ok(())

@@ -49,7 +49,8 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
     }
 }
 
-fn visible(text: &str) -> String {
+/// Lines with everything in them visible.
+pub fn visible(text: &str) -> String {
     // Parsers' messages have lines of their own.
     text.lines().map(|line| escape::visible(line.as_bytes())).collect::<Vec<_>>().join("\n  ")
 }

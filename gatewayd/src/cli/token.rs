@@ -1,7 +1,7 @@
-//! The join token: what a host needs to know to trust a roster and find its gateway. It is no
-//! secret and grants nothing: it names a digest, and the roster names the host's keys. What matters
-//! is that it reaches the host unchanged, so it is printed by a machine that knows the roster and
-//! carried by a person.
+//! The join token: what a host needs to know to trust a roster and find its gateway. It names a
+//! digest, and the roster names the host's keys: it grants nothing. What matters is that it reaches
+//! the host unchanged, so it is printed by a machine that knows the roster and carried by a person.
+//! One for a running gateway has a secret besides, good for one host; what it leads to is a proposal.
 
 use serde::{Deserialize, Serialize};
 use twinlock_protocol::ids::HostId;
@@ -25,6 +25,8 @@ pub struct JoinToken {
     pub gateway_key: Fixed<32>,
     /// The digest of the roster to pin.
     pub roster: Digest,
+    /// With it, this host asks a running gateway to be taken into the roster.
+    pub secret: Option<Fixed<32>>,
 }
 
 impl JoinToken {
@@ -65,6 +67,7 @@ mod tests {
             gateway: "gw.example.org:8444".into(),
             gateway_key: Fixed([7; 32]),
             roster: Digest::plain(b"roster"),
+            secret: Some(Fixed([8; 32])),
         };
         let text = token.to_text();
         assert_eq!(JoinToken::from_text(&text).unwrap(), token);

@@ -19,7 +19,8 @@ use twinlock_protocol::roster::{RosterEnvelope, RosterError, VerifiedRoster};
 use twinlock_protocol::{DenyReason, Digest, Fixed};
 
 use crate::api::http::{Bounds, Connections, TlsSource, serve_clear, serve_root, serve_tls};
-use crate::api::tls::{RosterAgents, TlsError, agent_config, approver_config};
+use crate::api::join::Joins;
+use crate::api::tls::{RosterAgents, TlsError, agent_config, agent_key_pin, approver_config, join_config};
 use crate::api::{admin, agents, approver, monitor};
 use crate::approval::Approvers;
 use crate::audit::{self, Sinks};
@@ -204,7 +205,10 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     let issuer = Issuer::load(&dir, &roster, &config.origin, config.grants.crl_life_s)?;
     let tls = TlsSource::new(approver_config(&config.approver.tls_cert, &config.approver.tls_key)?);
     let roster_agents = RosterAgents::new(Arc::clone(&rosters));
-    let agent_tls = agent_config(&dir.join("gateway.key"), Arc::clone(&roster_agents))?;
+    let agent_tls = agents::AgentTls {
+        agents: agent_config(&dir.join("gateway.key"), Arc::clone(&roster_agents))?,
+        joins: join_config(&dir.join("gateway.key"))?,
+    };
     let engine = Engine::start(Parts {
         rosters,
         store: Arc::new(store),
@@ -246,13 +250,20 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
         roster_agents,
         agent_listener,
         agent_tls,
+        Joins::new(Arc::clone(&changes)),
         agent_connections,
         stop.clone(),
     ));
     if let Some(listener) = monitor_listener {
         tasks.spawn(serve_clear(listener, monitor::router(Arc::clone(&engine)), stop.clone()));
     }
-    let admin = admin::Admin { engine: Arc::clone(&engine), warnings: Arc::new(warnings) };
+    let gateway_key = agent_key_pin(&dir.join("gateway.key"))?;
+    let admin = admin::Admin {
+        engine: Arc::clone(&engine),
+        changes: Arc::clone(&changes),
+        gateway_key,
+        warnings: Arc::new(warnings),
+    };
     tasks.spawn(serve_root(admin_listener, admin::router(admin), stop.clone()));
     tasks.spawn(pass_time(Arc::clone(&engine), approvers, Arc::clone(&changes), stop.clone()));
     tasks.spawn(keep_crl(Arc::clone(&engine), stop.clone()));

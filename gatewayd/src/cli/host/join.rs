@@ -11,7 +11,7 @@ use twinlock_protocol::roster::{RosterEnvelope, VerifiedRoster};
 use twinlock_protocol::slots::{ROSTER_SLOT_BYTES, ROSTER_SLOTS, Slot, next_write};
 use twinlock_protocol::{UnixTime, limits};
 
-use super::prepare::public_of;
+use super::prepare::{self, public_of};
 use super::{AGENT_KEY_FILE, HOST_KEY_FILE};
 use crate::cli::token::JoinToken;
 use crate::cli::{Failure, files, output};
@@ -21,11 +21,11 @@ use crate::enrol::seal::{self, Owner};
 /// What `twinlock host join` takes.
 #[derive(Args)]
 pub struct JoinArgs {
-    /// The token that twinlock init printed for this host
+    /// The token that twinlock init or twinlock host token printed for this host
     token: String,
-    /// The roster: a copy of roster.json in the gateway's state directory, brought here by any means
+    /// The roster, for a token of twinlock init: a copy of roster.json in the gateway's state directory
     #[arg(long, value_name = "FILE")]
-    roster: PathBuf,
+    roster: Option<PathBuf>,
     /// Replace a configuration and a pin that are there already
     #[arg(long)]
     replace: bool,
@@ -52,10 +52,29 @@ pub struct JoinArgs {
 /// A [`Failure`]; a pin that was there stays.
 pub fn run(arguments: &JoinArgs) -> Result<(), Failure> {
     let token = JoinToken::from_text(&arguments.token)?;
-    let bytes = files::read(&arguments.roster, 2 * limits::ROSTER_BYTES as u64)?;
-    let roster = verified(&token, &bytes, SystemClock.now())?;
-    check_keys(&token, &roster, &arguments.etc_dir)?;
     let agent = files::owner(&arguments.agent_user)?;
+    let (roster, bytes) = match (&arguments.roster, &token.secret) {
+        (Some(file), _) => {
+            let bytes = files::read(file, 2 * limits::ROSTER_BYTES as u64)?;
+            (verified(&token, &bytes, SystemClock.now())?, bytes)
+        }
+        (None, Some(secret)) => {
+            if !arguments.replace {
+                refuse_to_replace_pin(arguments, &token)?;
+            }
+            files::directory(&arguments.etc_dir, 0o755, None)?;
+            prepare::key(&arguments.etc_dir.join(HOST_KEY_FILE), None)?;
+            prepare::key(&arguments.etc_dir.join(AGENT_KEY_FILE), agent)?;
+            super::online::join(&token, secret, &arguments.etc_dir)?
+        }
+        (None, None) => {
+            return Err(Failure::new(
+                "this token is for a roster that is brought here by hand",
+                "give --roster FILE, a copy of roster.json in the gateway's state directory",
+            ));
+        }
+    };
+    check_keys(&token, &roster, &arguments.etc_dir)?;
     let reaper = files::owner(&arguments.reaper_user)?;
     let group = files::group(&arguments.group)?;
     let configurations = configurations(&token, agent, reaper);
@@ -136,6 +155,11 @@ fn refuse_to_replace(
             return Err(Failure::new(format!("{} is there already and says something else", path.display()), hint));
         }
     }
+    refuse_to_replace_pin(arguments, token)
+}
+
+fn refuse_to_replace_pin(arguments: &JoinArgs, token: &JoinToken) -> Result<(), Failure> {
+    let hint = "give --replace to make this host trust the roster of this token instead";
     let dir = arguments.state_dir.join("roster");
     let pinned = ROSTER_SLOTS.iter().filter_map(|name| read_slot(&dir.join(name)));
     if pinned.max_by_key(|slot| slot.sequence).is_some_and(|slot| slot.pin != token.roster) {

@@ -1,7 +1,9 @@
 //! `twinlock host`: makes a host's keys, and pins a roster on it. Run by root on the host itself.
 
 mod join;
+mod online;
 mod prepare;
+mod token;
 
 use clap::Subcommand;
 
@@ -14,6 +16,10 @@ pub enum HostCommand {
     Prepare(prepare::PrepareArgs),
     /// Pin the roster that a token names, and write this host's configuration
     Join(join::JoinArgs),
+    /// A token for a new host (on the gateway, as root)
+    Token(token::TokenArgs),
+    /// Propose that a host leaves (on the gateway, as root)
+    Remove(token::RemoveArgs),
 }
 
 /// Runs one of them.
@@ -24,6 +30,8 @@ pub fn run(command: &HostCommand) -> Result<(), Failure> {
     match command {
         HostCommand::Prepare(arguments) => prepare::run(arguments),
         HostCommand::Join(arguments) => join::run(arguments),
+        HostCommand::Token(arguments) => token::run(arguments),
+        HostCommand::Remove(arguments) => token::remove(arguments),
     }
 }
 

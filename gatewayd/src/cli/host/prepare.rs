@@ -67,7 +67,10 @@ pub fn run(arguments: &PrepareArgs) -> Result<(), Failure> {
 }
 
 /// The public half of the key in this file, which is made if there is none.
-fn key(path: &Path, owner: Option<Owner>) -> Result<PublicKey, Failure> {
+///
+/// # Errors
+/// A [`Failure`].
+pub fn key(path: &Path, owner: Option<Owner>) -> Result<PublicKey, Failure> {
     match public_of(path)? {
         Some(public) => Ok(public),
         None => {

@@ -220,7 +220,8 @@ impl Prepared {
         };
         report.sealed(&digest, &arguments.state_dir);
         for host in hosts {
-            let token = JoinToken { host, gateway: arguments.gateway.clone(), gateway_key, roster: digest };
+            let token =
+                JoinToken { host, gateway: arguments.gateway.clone(), gateway_key, roster: digest, secret: None };
             report.token(&token);
         }
         report.next(arguments, &origin);
