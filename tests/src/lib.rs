@@ -23,6 +23,7 @@ pub mod instant;
 pub mod mounts;
 pub mod ns;
 pub mod phone;
+pub mod phone_people;
 pub mod picture;
 pub mod proc;
 pub mod term;

@@ -271,6 +271,12 @@ impl Phone {
         self.devtools("WebAuthn.setAutomaticPresenceSimulation", what);
     }
 
+    /// A smaller or larger screen, 360 points wide.
+    pub fn height(&self, points: u32) {
+        let metrics = json!({"width": 360, "height": points, "deviceScaleFactor": 2, "mobile": true});
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics);
+    }
+
     /// Whether the page may be dark.
     pub fn dark(&self, dark: bool) {
         let value = if dark { "dark" } else { "light" };
@@ -492,7 +498,7 @@ impl Phone {
     }
 
     #[track_caller]
-    fn wait_for_or_note(&self, screens: &[&str]) -> Option<String> {
+    pub(crate) fn wait_for_or_note(&self, screens: &[&str]) -> Option<String> {
         let started = Instant::now();
         while started.elapsed() < LIMIT {
             let now = self.screen();

@@ -7,6 +7,7 @@ pub mod deathwatch;
 pub mod forms;
 pub mod gallery;
 pub mod measure;
+pub mod people;
 pub mod proof;
 pub mod screens;
 pub mod shell;

@@ -11,6 +11,7 @@ use crate::approver::Site;
 use crate::bed::{Bed, Tail};
 use crate::demo::ceremony::{self, Front};
 use crate::demo::gallery::Gallery;
+use crate::demo::people;
 use crate::installation::{Installation, Plan, scan_ticket};
 use crate::phone::{Keys, Phone, PhonePlan};
 use crate::picture::Theme;
@@ -38,7 +39,7 @@ pub fn run(bed: &mut Bed, dir: &Path) {
         give_device(&mut plan, person, &keys.device);
     }
     plan.gateway =
-        "[limits]\nrequests_per_person = 1000\ncalls_per_approver = 1000\ncalls_per_address = 10000\n".into();
+        "[limits]\nrequests_per_person = 1000\ncalls_per_approver = 10000\ncalls_per_address = 100000\n".into();
     plan.agent = "[limits]\nrequests_per_minute = 1000\n".into();
     let installation = plan.start(bed);
     let scenes = Scenes { bed, gallery: &gallery, installation: &installation };
@@ -48,6 +49,7 @@ pub fn run(bed: &mut Bed, dir: &Path) {
         phone.hold(keys);
     }
     scenes.page(&phones[0], &phones[1], &phones[2]);
+    people::play(&installation.site, [&phones[0], &phones[1], &phones[2]], |name, phone| gallery.phone(name, phone));
     drop(phones);
     scenes.ceremony();
 }
