@@ -16,7 +16,7 @@ const FOLDED = ["credential_id", "credential_key", "device_key", "host_key", "ag
 
 /** @type {Record<string, string>} */
 const FIELD = {
-  name: "Name", owner: "Answered for by", logins: "Logins", groups: "Groups", may_request: "May ask", standing: "Standing",
+  id: "Id", name: "Name", owner: "Answered for by", logins: "Logins", groups: "Groups", may_request: "May ask", standing: "Standing",
   person: "Person", label: "Called", client_class: "Program", assurance: "Level", words: "Words", credential_id: "Passkey",
   credential_key: "Passkey’s key", device_key: "Device key", backup_eligible: "May be synced", aaguid: "Model",
   attested: "Attested", host_key: "Host key", agent_key: "Agent key", key: "Key", sha256: "SHA-256", hosts: "Hosts of",
@@ -125,6 +125,43 @@ export const isGrave = ({ section, fields }) =>
   !(section === "device" && fields.every((one) => one.field === "label")) &&
   !(section === "roster" && fields.every((one) => one.field === "expires_at"));
 
+/** From how many people on who come or go alike are one card. */
+const MANY = 6;
+
+/**
+ * People who only ask, coming or going by the dozen: one card with a line for each, so that what
+ * else a change does is not lost between them. Their lines hold every field that differs from the
+ * card's own sentence.
+ * @param {Change[]} changes
+ * @param {(line: HTMLElement) => void} each gets each line
+ * @returns {{cards: HTMLElement[], rest: Change[]}}
+ */
+export function crowds(changes, each) {
+  const cards = [];
+  let rest = changes;
+  for (const kind of /** @type {const} */ (["removed", "added"])) {
+    const side = kind === "added" ? "to" : "from";
+    /** @param {Change} one */
+    const asksOnly = (one) =>
+      one.section === "person" && one.kind === kind &&
+      one.fields.every((part) => ["name", "logins"].includes(part.field) ||
+        JSON.stringify(part[side]) === { owner: "null", groups: "[]", may_request: '"yes"', standing: '"active"' }[part.field]);
+    const crowd = rest.filter(asksOnly);
+    if (crowd.length < MANY) continue;
+    rest = rest.filter((one) => !asksOnly(one));
+    const lines = crowd.map((one) => {
+      const value = (/** @type {string} */ name) => field(one, name)?.[side] ?? null;
+      const id = (value("logins") ?? []).includes(one.subject) ? [] : [shown(one.subject), ": "];
+      const line = h("li", {}, h("span", {}, ...valueOf("name", value("name"))), h("span", { class: "meta" }, ...id, ...valueOf("logins", value("logins"))));
+      each(line);
+      return line;
+    });
+    const title = kind === "added" ? `${crowd.length} people join, who only ask` : `${crowd.length} people leave, who only asked`;
+    cards.push(h("li", { class: "card grave" }, h("strong", {}, title), h("ul", { class: "people" }, ...lines)));
+  }
+  return { cards, rest };
+}
+
 /**
  * Eight words to compare by voice.
  * @param {string[]} words
@@ -157,10 +194,13 @@ export function spoken(change, next) {
  * @param {boolean} grave
  * @param {Node | null} compare the words
  */
-export function changeCard({ kind, fields }, title, grave, compare) {
+export function changeCard({ section, kind, subject, fields }, title, grave, compare) {
   const there = fields.filter(({ from, to }) => from !== null || to !== null);
   const readable = there.filter((one) => !FOLDED.includes(one.field) && one.field !== "words");
-  const folded = there.filter((one) => FOLDED.includes(one.field));
+  const named = ["person", "device", "host"].includes(section) && subject !== ORDER;
+  /** @type {FieldChange[]} */
+  const id = named && kind !== "changed" ? [{ field: "id", from: subject, to: subject }] : [];
+  const folded = [...id, ...there.filter((one) => FOLDED.includes(one.field))];
   return h("li", { class: grave ? "card grave" : "card" },
     title && h("strong", {}, ...title),
     compare,

@@ -10,7 +10,7 @@ import { button, corner, every, h, rich, say, screen } from "../dom.js";
 import { readProposal } from "../proposal.js";
 import { ROSTER, signed } from "../webauthn.js";
 import { roughly } from "../words.js";
-import { changeCard, date, isGrave, sentence, spoken, wordList } from "./changes.js";
+import { changeCard, crowds, date, isGrave, sentence, spoken, wordList } from "./changes.js";
 import { describe, end, failed } from "./end.js";
 import { watch } from "./seen.js";
 import { withSession } from "./sign-in.js";
@@ -69,7 +69,8 @@ function show(given, read, kept, news) {
   };
   /** @type {HTMLInputElement[]} */
   const heard = [];
-  const cards = changes.map((change, i) => {
+  const crowd = crowds(changes, (line) => line.append(mark()));
+  const cards = crowd.rest.map((change, i) => {
     const said = spoken(change, next);
     const box = h("input", { type: "checkbox", id: `heard-${i}` });
     if (said && given.statement) heard.push(box);
@@ -120,7 +121,7 @@ function show(given, read, kept, news) {
       given.contested ? contested() : null,
       h("p", { class: "meta" }, `Proposed ${by} ${roughly(given.age_s)} ago. `, names.length ? `Signed by ${names.join(" and ")}.` : "Nobody has signed yet."),
       kindWords(given),
-      h("ul", { class: "cards differences", "aria-label": "Every difference" }, ...cards),
+      h("ul", { class: "cards differences", "aria-label": "Every difference" }, ...crowd.cards, ...cards),
       h("p", { class: "meta" }, `Roster version ${base.version} becomes ${next.version}, valid until ${date(next.expires_at)}. Nothing else changes.`),
     ],
     actions: signable
