@@ -8,7 +8,9 @@ import { arrive } from "./views/way.js";
 
 const opened = location.href;
 const path = location.pathname;
-history.replaceState(path === "/" ? history.state : null, "", "/");
+// A reload finds its place again; a visit begins at the inbox.
+const [visit] = /** @type {PerformanceNavigationTiming[]} */ (performance.getEntriesByType("navigation"));
+history.replaceState(visit?.type === "reload" && path === "/" ? history.state : null, "", "/");
 
 /** Browsers inside other apps have no passkeys, whatever they claim. */
 const IN_APP =

@@ -20,6 +20,7 @@ const OVER = new Map([
   ["not-pending", ["No longer waiting", "This request has been answered or is over."]],
   ["ticket-unknown", ["This code is not valid", "Scan the code that the terminal shows now."]],
   ["ticket-over", ["This code is no longer valid", "It changes every 30 seconds. Scan the one that the terminal shows now."]],
+  ["proposal-over", ["No longer open", "This change holds by now, or was declined, or its time was over."]],
   ["code-exhausted", ["Too many wrong codes", "The requester must ask anew."]],
 ]);
 

@@ -98,6 +98,7 @@ function show(given, read, kept, news) {
     } catch (error) {
       const { name, title, hint } = describe(error);
       if (name === "no-gesture" && signal.aborted) return;
+      if (name === "already-approved") return proposal(given.id);
       if (name === "proposal-changed") return proposal(given.id, "The roster has changed meanwhile. Read this again.");
       if (name !== "no-gesture" && name !== "offline") return failed(error);
       note.replaceChildren(h("strong", {}, `${title}.`), " ", hint);
