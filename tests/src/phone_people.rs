@@ -47,7 +47,7 @@ impl Phone {
     #[track_caller]
     pub fn open_person(&self, name: &str) {
         self.open_people();
-        self.press_text(".cards .card, .people .link", name);
+        self.press_text(".cards .card, .someone", name);
         self.wait_for(&["person"]);
     }
 

@@ -124,7 +124,11 @@ function link(given) {
       if (signal.aborted) return;
       if (now?.contested) return contested(given);
       if (now?.state === "opened") state = "Opened";
-      if (now?.state === "enrolled" || !now) return await enrolled(given);
+      if (now?.state === "enrolled" || !now) {
+        state = "Enrolled";
+        if (await proposed(given, signal)) return;
+        if (!now) end("calm", "The link is over", "It was cancelled, or what was enrolled by it is decided.");
+      }
     } catch (error) {
       if (describe(error).name === "sign-in-needed" && !signal.aborted) failed(error);
     }
@@ -134,14 +138,16 @@ function link(given) {
   every(signal, 3, poll);
 }
 
-/** @param {Invite} given */
-async function enrolled({ person }) {
+/**
+ * Opens the change that the enrolment became, once the new device has shown its keys.
+ * @param {Invite} given
+ * @param {AbortSignal} signal
+ */
+async function proposed({ person }, signal) {
   const { proposals } = await api.proposals();
-  const name = person.name;
-  const found = proposals.filter((one) => one.title.includes(name)).at(-1);
-  return found
-    ? visit("proposal", found.id)
-    : end("good", `${name} has enrolled`, "Two people compare the words and sign; then the device counts.");
+  const found = proposals.filter(({ title }) => title.includes(person.name) || title.includes(person.id)).at(-1);
+  if (found && !signal.aborted) await visit("proposal", found.id);
+  return found !== undefined;
 }
 
 /** @param {Invite} given */

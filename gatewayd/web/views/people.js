@@ -124,7 +124,7 @@ function requesters(others) {
   const fill = (wanted = "") => {
     const found = others.filter((one) => `${one.name} ${one.logins.join(" ")}`.toLowerCase().includes(wanted.toLowerCase()));
     list.replaceChildren(...found.slice(0, MOST).map((one) => {
-      const open = button("", () => visit("person", one.id), { class: "link" });
+      const open = button("", () => visit("person", one.id), { class: "link someone" });
       open.append(shown(one.name));
       const kind = "service" in one.kind ? "non-human" : isSuspended(one) ? "suspended" : one.may_request ? "" : "may not ask";
       return h("li", {}, open, h("span", { class: "meta" }, kind));
