@@ -29,7 +29,7 @@ export function duration(seconds) {
 
 /** A length of time as people tell it who don't count: `23 hours`, `8 minutes`. @param {number} seconds */
 export const roughly = (seconds) =>
-  seconds > 5400 ? `${Math.round(seconds / 3600)} hours` : duration(seconds > 90 ? Math.ceil(seconds / 60) * 60 : seconds);
+  seconds > 172_800 ? `${Math.round(seconds / 86_400)} days` : seconds > 5400 ? `${Math.round(seconds / 3600)} hours` : duration(seconds > 90 ? Math.ceil(seconds / 60) * 60 : seconds);
 
 /** `1:47` @param {number} seconds */
 export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;

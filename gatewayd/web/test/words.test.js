@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { readRequest, toBytes } from "../codec.js";
 import { mixesScripts } from "../escape.js";
-import { clock, duration, headline, lifetimes, logins, plain, warnings } from "../words.js";
+import { clock, duration, headline, lifetimes, logins, plain, roughly, warnings } from "../words.js";
 
 const vectors = JSON.parse(readFileSync(new URL("../../../docs/vectors/requests.json", import.meta.url), "utf8"));
 const base = readRequest(toBytes(vectors[0].bytes));
@@ -111,6 +111,7 @@ test("logins say more than the name only where there is more", () => {
 test("times read as people say them", () => {
   assert.deepEqual([1, 20, 60, 90, 125, 900, 3600, 5400].map(duration), ["1 second", "20 seconds", "1 minute", "90 seconds", "2 minutes 5 seconds", "15 minutes", "1 hour", "1 hour 30 minutes"]);
   assert.deepEqual([0, 9, 107].map(clock), ["0:00", "0:09", "1:47"]);
+  assert.deepEqual([0, 45, 91, 1790, 7000, 80_000, 604_800].map(roughly), ["0 seconds", "45 seconds", "2 minutes", "30 minutes", "2 hours", "22 hours", "7 days"]);
   assert.deepEqual(lifetimes(900, 3600), [60, 300, 900]);
   assert.deepEqual(lifetimes(3600, 1200), [300, 900, 1200]);
   assert.deepEqual(lifetimes(20, 3600), [20]);

@@ -34,7 +34,7 @@ function show(me) {
     try {
       const { requests } = await api.inbox();
       if (signal.aborted) return;
-      quiet.textContent = requests.length ? "" : "Nothing waits for you right now. This page looks again by itself.";
+      quiet.textContent = requests.length ? "" : "No requests right now. This page looks again by itself.";
       const now = requests.map((one) => one.request).join();
       if (now !== before) {
         before = now;

@@ -45,10 +45,11 @@ function show(me, head, roster, kept) {
     title: ["People and devices"],
     body: [
       note,
-      changes,
-      invites,
       h("h2", {}, "They approve"),
       h("ul", { class: "cards" }, ...approvers.map((person) => approver(person, me, head, kept, note, () => signal))),
+      // What comes and goes by itself stands below: no button may move away under a finger.
+      changes,
+      invites,
       others.length ? h("h2", {}, "They only ask") : null,
       others.length ? requesters(others) : null,
       validity(head, roster),

@@ -50,7 +50,7 @@ function show(person, words, me, head, roster, kept) {
       h("span", { class: "meta" }, `${device.client_class === "page" ? "Browser" : "Terminal"}, level ${levelWords(assurance(device))}`),
       h("details", {}, h("summary", {}, "Its words"), wordList(words[i] ?? [])),
       head.may_sign
-        ? h("div", {}, button("Remove this device", () => open(api.remove(person.id, device.id)), { class: "link danger" }))
+        ? h("div", {}, button("Remove this device", () => open(api.remove(person.id, device.id)), { class: "link danger", "aria-label": `Remove this device: ${device.label}` }))
         : null);
   const lines = personLines({ ...person, devices: [] }, roster).slice(0, person.devices.length ? -1 : undefined);
   const human = "human" in person.kind;

@@ -120,7 +120,7 @@ function show(given, read, kept, news) {
     body: [
       news === null ? null : h("p", { class: "news", role: "alert" }, news),
       given.contested ? contested() : null,
-      h("p", { class: "meta" }, `Proposed ${by} ${roughly(given.age_s)} ago. `, names.length ? `Signed by ${names.join(" and ")}.` : "Nobody has signed yet."),
+      h("p", { class: "meta" }, `Proposed ${by} ${given.age_s < 60 ? "just now" : `${roughly(given.age_s)} ago`}. `, names.length ? `Signed by ${names.join(" and ")}.` : "Nobody has signed yet."),
       kindWords(given),
       h("ul", { class: "cards differences", "aria-label": "Every difference" }, ...crowd.cards, ...cards),
       h("p", { class: "meta" }, `Roster version ${base.version} becomes ${next.version}, valid until ${date(next.expires_at)}. Nothing else changes.`),
