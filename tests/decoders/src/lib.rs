@@ -10,14 +10,15 @@ use pam_twinlock::command_line::{self, FrontEnd, Reading};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use twinlock_certs::check;
-use twinlock_certs::issue::Authority;
+use twinlock_certs::issue::{Ca, ElevationTemplate, Reason, RevokedEntry};
 use twinlock_protocol::digest::Digest;
-use twinlock_protocol::evidence::{Evidence, GrantRecord};
-use twinlock_protocol::ids::{HostId, PersonId, RequestId};
+use twinlock_protocol::evidence::{Evidence, GrantRecord, GrantRecordFormat};
+use twinlock_protocol::ids::{CertSerial, HostId, PersonId, RequestId};
 use twinlock_protocol::request::ElevationRequest;
-use twinlock_protocol::roster::{Roster, RosterEnvelope, changes};
+use twinlock_protocol::roster::change::changes;
+use twinlock_protocol::roster::{Device, Roster, RosterEnvelope};
 use twinlock_protocol::slots::Slot;
-use twinlock_protocol::softphone::{Fixture, Phone};
+use twinlock_protocol::softphone::Fixture;
 use twinlock_protocol::statement::{
     APPROVAL_DOMAINS, ApprovalStatement, Assertion, PossessionStatement, RosterStatement, StartStatement,
 };
@@ -132,7 +133,7 @@ pub fn slot(bytes: &[u8]) {
 pub fn certificate(bytes: &[u8]) {
     let fixture = fixture();
     let expected = check::Expected {
-        session_key: &fixture.phone.device().credential_key,
+        session_key: &fixture.device.credential_key,
         host: &HostId::new("web01").unwrap(),
         target_user: "root",
         requesters: &[PersonId::new("alice").unwrap()],
@@ -160,7 +161,7 @@ pub fn client_data(bytes: &[u8]) {
         signature: Bytes(vec![0x30, 0x00]),
     };
     let challenge = APPROVAL_DOMAINS.challenge(b"statement");
-    let checked = webauthn::verify_assertion(&fixture.roster, fixture.phone.device(), &challenge, &assertion);
+    let checked = webauthn::verify_assertion(&fixture.roster, &fixture.device, &challenge, &assertion);
     assert!(checked.is_err(), "an assertion without a signature was accepted");
 }
 
@@ -196,25 +197,25 @@ pub fn escapes(bytes: &[u8]) {
 struct Asked {
     ca: Vec<u8>,
     roster: Roster,
-    phone: Phone,
+    device: Device,
 }
 
 fn fixture() -> &'static Asked {
     static ASKED: OnceLock<Asked> = OnceLock::new();
     ASKED.get_or_init(|| {
-        let (authority, _key) = Authority::generate("fuzz", NOW, 1).expect("a CA can be made");
-        let ca = authority.certificate().to_vec();
+        let (ca, _key) = Ca::generate("fuzz", NOW, 1).expect("a CA can be made");
+        let ca = ca.certificate().to_vec();
         let fixture = Fixture::new(&ca, NOW);
-        let phone = fixture.phone("bob").clone();
-        Asked { roster: fixture.roster, phone, ca }
+        let device = fixture.phone("bob").device.clone();
+        Asked { roster: fixture.roster, device, ca }
     })
 }
 
 /// Valid input for every decoder: the first of each corpus.
 #[must_use]
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let (authority, _key) = Authority::generate("fuzz", NOW, 1).expect("a CA can be made");
-    let fixture = Fixture::new(authority.certificate(), NOW);
+    let (ca, _key) = Ca::generate("fuzz", NOW, 1).expect("a CA can be made");
+    let fixture = Fixture::new(ca.certificate(), NOW);
     let (envelope, verified) = fixture.seal();
     let (request, _key) = fixture.request();
     let (signed, session) = {
@@ -225,19 +226,49 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let bob = fixture.phone("bob");
     let approval = bob.answer(verified.roster(), id, twinlock_protocol::statement::Decision::Approve);
     let all = twinlock_protocol::softphone::evidence(id, vec![approval.clone()]);
+    let submitted = signed.clone();
     let submit = module::ModuleMessage::Submit(module::Submit {
         wire: wire::WIRE_VERSION,
-        signed,
+        signed: submitted,
         resume_token: Fixed([7; 32]),
     });
     let start = twinlock_protocol::softphone::start(&request, id, &session, 1_000_000);
+    let elevation = ca
+        .elevation(&ElevationTemplate {
+            session_key: request.session_key,
+            serial: CertSerial::from_random([5; 16]),
+            host: request.host.clone(),
+            target_user: "root".to_owned(),
+            requesters: vec![PersonId::new("alice").unwrap()],
+            not_before: NOW,
+            not_after: NOW.plus(900),
+            request: id,
+            evidence: Digest::plain(b"evidence"),
+            crl_url: "https://tl.example.org/crl.der".to_owned(),
+        })
+        .expect("a certificate can be made");
+    let entry = RevokedEntry { serial: CertSerial::from_random([6; 16]), revoked_at: NOW, reason: Reason::Ended };
+    let list = ca.crl(7, NOW, NOW.plus(3600), [entry]).expect("a list can be made");
+    let record = GrantRecord {
+        format: GrantRecordFormat::GrantRecord,
+        version: 1,
+        grant: id.grant(),
+        request: signed.clone(),
+        evidence: Bytes(all.to_bytes()),
+        certificate: Bytes(elevation.clone()),
+        start: start.clone(),
+        end: None,
+    };
     let pin = envelope.digest;
     let slot = Slot { sequence: 1, version: 1, pin, payload: envelope.to_bytes() };
     let client_data = [approval.assertion.authenticator_data.0.clone(), approval.assertion.client_data_json.0.clone()];
     vec![
         ("request", request.to_bytes()),
         ("statements", approval.statement.0.clone()),
-        ("statements", start.statement.0),
+        ("statements", start.statement.0.clone()),
+        ("grant_record", record.to_bytes()),
+        ("revocation_list", list),
+        ("certificate", elevation),
         ("statements", bob.possession().to_bytes()),
         ("evidence", all.to_bytes()),
         ("roster", verified.roster().to_bytes()),
@@ -246,7 +277,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("wire_agent", codec::encode(&agent::AgentMessage::Ping(agent::Ping {}))),
         ("wire_reaper", codec::encode(&reaper::ReaperRequest::Watch(reaper::Watch { wire: wire::WIRE_VERSION }))),
         ("slot", slot.encode().expect("a slot encodes")),
-        ("certificate", authority.certificate().to_vec()),
+        ("certificate", ca.certificate().to_vec()),
         ("client_data", client_data.concat()),
         ("command_line", b"-u\0alice\0-g\0disk\0systemctl\0restart\0nginx".to_vec()),
         ("command_line", b"-l".to_vec()),
