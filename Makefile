@@ -34,6 +34,7 @@ lint: ## format and clippy, warnings denied; the page's types
 test: deps build ## everything that is a test, end to end included (as root)
 	@tests/scripts/page-check
 	@tests/scripts/run-tests
+	@tests/scripts/fuzz 10
 
 .PHONY: e2e
 e2e: deps build ## the end-to-end tests alone; one of them by NAME=part_of_its_name
@@ -48,6 +49,10 @@ demo: deps build ## a whole elevation, seen; SHELL_ME=1, PHONES=real ORIGIN= TLS
 hostile: deps build ## a hostile gateway tries to become root: one line per attempt; some of them by NAME=word
 	cargo build --locked -p twinlock-tests --bin twinlock-hostile
 	@$(TARGET)/debug/twinlock-hostile $(NAME)
+
+.PHONY: fuzz
+fuzz: ## every decoder of outside bytes, FOR=seconds each (600); needs a nightly toolchain
+	@tests/scripts/fuzz $(or $(FOR),600)
 
 .PHONY: screens
 screens: deps build ## every picture of terminal and page, into docs/screens

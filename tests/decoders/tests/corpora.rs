@@ -1,6 +1,6 @@
 //! The kept corpora, through every decoder: what a fuzzer once found stays found.
 //! `TWINLOCK_BLESS=1` adds the seeds to them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 
