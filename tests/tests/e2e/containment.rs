@@ -102,9 +102,10 @@ fn the_reaper_cannot_read_what_is_typed_in_a_session() {
         bed.wire(&Tail::Twinlock);
         bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
         let installation = Plan::new().start(bed);
-        let mut terminal = bed.terminal("alice", &["sudo", "sh", "-c", "echo up; read word"]);
+        let mut terminal = bed.terminal("alice", &["sudo", "sh", "-c", "echo $((6 * 7)) up; read word"]);
         installation.approve_by_two(&terminal, "bob", "carol");
-        terminal.wait_for("up", LIMIT);
+        // The command itself is on the screen before it runs; its answer is not.
+        terminal.wait_for("42 up", LIMIT);
         let flags = terminal_flags(installation.reaper.pid());
         assert_eq!(flags.len(), 1, "control: it has the terminal: {flags:?}");
         let writes_only = nix::libc::O_WRONLY | nix::libc::O_NONBLOCK;
