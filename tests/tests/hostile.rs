@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use twinlock_tests::here;
-use twinlock_tests::hostile::{self, cases};
+use twinlock_tests::hostile::{self, cases, scenes};
 use twinlock_tests::ns::in_namespace_within;
 
 /// Far more than a group needs, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(400);
 
 fn play(test: &str, group: cases::Group) {
-    in_namespace_within(test, LIMIT, |bed| hostile::run(bed, &[group], &[]));
+    in_namespace_within(test, LIMIT, |bed| hostile::run(bed, &[], &[group], &[]));
 }
 
 /// Catalogue: A1, A3, A4, A5, A6, A10, E4, I8, V1, V4 (control: inline)
@@ -56,6 +56,12 @@ fn no_stale_older_or_foreign_revocation_list_is_taken() {
 #[test]
 fn no_gateway_time_widens_what_people_signed() {
     play(here!(), cases::times::cases);
+}
+
+/// Catalogue: A19, V5 (control: inline)
+#[test]
+fn no_other_wire_version_is_spoken_and_no_grant_goes_unlogged() {
+    in_namespace_within(here!(), LIMIT, |bed| hostile::run(bed, scenes::SCENES, &[], &[]));
 }
 
 /// Catalogue: D1 (control: inline)

@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use twinlock_tests::hostile::{self, cases};
+use twinlock_tests::hostile::{self, cases, scenes};
 use twinlock_tests::ns::{Entry, enter};
 
 fn main() -> ExitCode {
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let entry =
         Entry { name: "twinlock-hostile".to_owned(), args, limit: None, relay_output: true, host_network: false };
     let groups: Vec<_> = cases::GROUPS.iter().map(|(_, group)| *group).collect();
-    match enter(&entry, |bed| hostile::run(bed, &groups, &words)) {
+    match enter(&entry, |bed| hostile::run(bed, scenes::SCENES, &groups, &words)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("twinlock-hostile: error: {reason}");

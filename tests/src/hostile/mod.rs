@@ -9,6 +9,7 @@
 pub mod cases;
 pub mod json;
 pub mod mint;
+pub mod scenes;
 pub mod seat;
 pub mod stage;
 
@@ -177,25 +178,32 @@ impl Case {
     }
 }
 
-/// Runs groups of cases on one stage and prints a line for each case; with words, only the cases
+/// Plays scenes and cases on one stage and prints a line for each; with words, only those
 /// whose names hold one of them.
-pub fn run(bed: &Bed, groups: &[cases::Group], words: &[String]) {
+pub fn run(bed: &Bed, scenes: &[(&str, scenes::Scene)], groups: &[cases::Group], words: &[String]) {
     let started = Instant::now();
     let mut stage = Stage::set(bed);
     cases::remember(&mut stage);
     let set = started.elapsed();
-    let wanted = |case: &Case| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()));
-    let cases: Vec<Case> = groups.iter().flat_map(|group| group(&stage)).filter(wanted).collect();
-    let total = cases.len();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let mut total = 0;
     let mut failed = Vec::new();
-    for case in &cases {
-        match attempt(&mut stage, case) {
-            Ok(how) => println!("{:<74} {how:<44} control passed", case.name),
+    let mut tell = |name: &str, how: Result<String, String>| {
+        total += 1;
+        match how {
+            Ok(how) => println!("{name:<82} {how:<38} control passed"),
             Err(fault) => {
-                println!("{:<74} FAILED: {fault}", case.name);
-                failed.push(case.name.as_str());
+                println!("{name:<82} FAILED: {fault}");
+                failed.push(name.to_owned());
             }
         }
+    };
+    for (name, scene) in scenes.iter().filter(|(name, _)| wanted(name)) {
+        tell(name, scene(&mut stage));
+    }
+    let cases: Vec<Case> = groups.iter().flat_map(|group| group(&stage)).collect();
+    for case in cases.iter().filter(|case| wanted(&case.name)) {
+        tell(&case.name, attempt(&mut stage, case));
     }
     println!(
         "{total} cases, {} as they must be, in {:.1} s (and {:.1} s to set the stage)",

@@ -36,7 +36,7 @@ pub struct GatewaySeat {
     heard: Receiver<AgentMessage>,
     say: Arc<Mutex<Option<mpsc::UnboundedSender<Vec<u8>>>>>,
     welcome: Arc<Mutex<Welcome>>,
-    _runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl GatewaySeat {
@@ -63,10 +63,18 @@ impl GatewaySeat {
                 tokio::spawn(carry(stream, queue, to.clone()));
             }
         });
-        Self { heard, say, welcome, _runtime: runtime }
+        Self { heard, say, welcome, runtime: Some(runtime) }
     }
 
-    /// Waits for the agent's hello.
+    /// Leaves the place: nothing listens there when this returns.
+    pub fn leave(&mut self) {
+        self.hang_up();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(5));
+        }
+    }
+
+    /// Waits for the agent's next hello.
     #[track_caller]
     pub fn wait_for_agent(&self) {
         self.hear("the agent's hello", LIMIT, |message| matches!(message, AgentMessage::Hello(_)).then_some(()));
@@ -133,8 +141,9 @@ impl GatewaySeat {
         let _ = say.as_ref().expect("the agent has connected").send(frame);
     }
 
-    /// What the next connections are welcomed with.
+    /// What the next connections are welcomed with; hellos of earlier ones are forgotten.
     pub fn welcome_with(&self, welcome: Welcome) {
+        while self.heard.try_recv().is_ok() {}
         *self.welcome.lock().unwrap() = welcome;
     }
 

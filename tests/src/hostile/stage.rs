@@ -172,12 +172,8 @@ impl<'b> Stage<'b> {
         let mut installation = plan.start(bed);
         installation.gateway.kill();
 
-        // What the gateway's user can read is what its thief has.
-        let stolen = |name: &str| fs::read(Path::new(world::GATEWAY_DIR).join(name)).expect("a file of the gateway");
         let mint = Mint::new(&stolen("ca.der"), &stolen("ca.key"));
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), AGENT_PORT);
-        let gateway = GatewaySeat::take(&stolen("gateway.key"), address);
-        gateway.wait_for_agent();
+        let gateway = take_the_gateways_place();
         let module_toml = fs::read_to_string(world::MODULE_TOML).expect("the module's configuration");
         Self {
             bed,
@@ -243,6 +239,28 @@ impl<'b> Stage<'b> {
         });
         let newest = slots.max_by_key(|slot| slot.sequence).expect("a slot");
         newest.pin == self.roster.digest() && newest.version == self.roster.version
+    }
+
+    /// One sudo that nobody answers: why it was refused.
+    pub fn unanswered(&mut self) -> Option<DenyReason> {
+        self.count += 1;
+        let proof = PathBuf::from(format!("{PROOF}/{}", self.count));
+        self.bed.write(world::MODULE_TOML, &self.module_toml);
+        let mut terminal = self.start(&Ask::default(), &proof);
+        let exit = terminal.exit_code(LIMIT);
+        assert!(exit != 0 && !proof.exists(), "nobody answered:\n{}", terminal.screen());
+        named_reason(&String::from_utf8_lossy(&terminal.transcript()))
+    }
+
+    /// Lets the honest gateway have its place again for a while.
+    pub fn with_the_honest_gateway<T>(&mut self, look: impl FnOnce(&Installation<'_>, &Bed) -> T) -> T {
+        self.bed.write(world::MODULE_TOML, &self.module_toml);
+        self.gateway.leave();
+        self.installation.restart_gateway();
+        let found = look(&self.installation, self.bed);
+        self.installation.gateway.kill();
+        self.gateway = take_the_gateways_place();
+        found
     }
 
     /// After rosters were handed to the agent: what it keeps must not reach the next case.
@@ -399,6 +417,18 @@ impl<'b> Stage<'b> {
     pub fn crl_number(&self) -> u64 {
         self.crl_number.get()
     }
+}
+
+/// What the gateway's user can read is what its thief has.
+fn stolen(name: &str) -> Vec<u8> {
+    fs::read(Path::new(world::GATEWAY_DIR).join(name)).expect("a file of the gateway")
+}
+
+fn take_the_gateways_place() -> GatewaySeat {
+    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), AGENT_PORT);
+    let gateway = GatewaySeat::take(&stolen("gateway.key"), address);
+    gateway.wait_for_agent();
+    gateway
 }
 
 /// The reason whose line the terminal shows, by the one table.
