@@ -3,7 +3,8 @@
 //! roster.
 //!
 //! `GET /v1/health` · `GET /v1/requests` · `GET /v1/grants?limit=N` · `POST /v1/grants/{id}/revoke` ·
-//! `GET /v1/grants/{id}/record` · `GET /v1/audit?after=N&limit=N&grant=ID` · `GET /v1/warnings`
+//! `GET /v1/grants/{id}/record` · `GET /v1/audit?after=N&limit=N&grant=ID` · `GET /v1/rosters?above=N` ·
+//! `GET /v1/warnings`
 
 use std::sync::Arc;
 
@@ -119,6 +120,19 @@ pub struct AuditPart {
     pub rows: Vec<AuditRow>,
 }
 
+/// A part of the roster chain.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RostersPart {
+    /// Envelopes' bytes, lowest version first; none when there are no more.
+    pub envelopes: Vec<Bytes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RostersQuery {
+    above: Option<u64>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GrantsQuery {
@@ -143,6 +157,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/grants/{grant}/revoke", post(revoke))
         .route("/v1/grants/{grant}/record", get(record))
         .route("/v1/audit", get(audit))
+        .route("/v1/rosters", get(rosters))
         .merge(super::changes::router())
         .with_state(admin)
 }
@@ -239,6 +254,15 @@ async fn audit(
     };
     let question = AuditQuery { after: query.after.unwrap_or(0), limit: query.limit.unwrap_or(1000).min(ROWS), grant };
     Ok(Json(AuditPart { rows: engine.store.audit(&question).map_err(store_problem)? }))
+}
+
+async fn rosters(
+    State(Admin { engine, .. }): State<Admin>,
+    Query(query): Query<RostersQuery>,
+) -> Result<Json<RostersPart>, Problem> {
+    // Version 1 rests beside the database, not in it.
+    let envelopes = engine.rosters_above(query.above.unwrap_or(1)).map_err(store_problem)?;
+    Ok(Json(RostersPart { envelopes }))
 }
 
 fn store_problem(error: StoreError) -> Problem {

@@ -262,7 +262,12 @@ impl Event {
             | Self::ClaimRefused { reason, .. }
             | Self::AnswerRefused { reason, .. }
             | Self::SignInRefused { reason, .. }
-            | Self::IssueFailed { reason, .. } => reason.row().attack,
+            | Self::IssueFailed { reason, .. }
+            | Self::SignatureRefused { reason, .. }
+            | Self::EnrolmentRefused { reason, .. }
+            | Self::HostJoinRefused { reason, .. } => reason.row().attack,
+            // E1: two people opened one person's link.
+            Self::InviteContested { .. } => true,
             // V5: a session that this gateway did not grant, or not like this.
             Self::ReportRefused { .. } | Self::ResumeRefused { .. } | Self::CrossSiteRefused { .. } => true,
             // V1: two people did not sign this, and somebody said they did.

@@ -20,7 +20,7 @@ async fn sealed_by(gateway: &Gateway, site: &Site, id: &serde_json::Value, perso
 }
 
 /// bob, carol, dave, erin and frank approve: enough for one to be suspended by one.
-fn five() -> Site {
+pub fn five() -> Site {
     five_and(|_fixture| {})
 }
 

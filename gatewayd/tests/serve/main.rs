@@ -13,3 +13,4 @@ mod support;
 mod transport;
 mod waits;
 mod web;
+mod witness;

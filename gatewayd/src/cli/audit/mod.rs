@@ -9,6 +9,7 @@ mod granted;
 mod page;
 mod pin;
 mod report;
+mod rosters;
 mod show;
 mod verify;
 

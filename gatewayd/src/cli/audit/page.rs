@@ -330,6 +330,16 @@ pub fn remarks(findings: &Findings<'_>) -> Vec<Said> {
     if denied && findings.session.is_some() {
         remarks.push(said("denied", "somebody denied it too, and the session started all the same"));
     }
+    if let Some(session) = &findings.session {
+        let counts = |answer: &&Answer<'_>| session.approvers.contains(answer.signer.person());
+        let uncounted = findings.answers.iter().filter(|answer| answer.approved.is_some() && !counts(answer));
+        let names: Vec<String> =
+            uncounted.map(|answer| name_of(answer.roster.roster(), answer.signer.person())).collect();
+        if !names.is_empty() {
+            let words = format!("{} approved too, and it did not count for this grant", listed(&names));
+            remarks.push(said("uncounted", words));
+        }
+    }
     if let (Some(session), Some(end)) = (&findings.session, &findings.ended) {
         let until = session.start.started_at.plus(session.ttl_s.into());
         // The clock may have been set meanwhile; the deadline itself counts in boot time.
@@ -362,6 +372,7 @@ pub fn as_json(chain: &Chain, findings: &Findings<'_>) -> Value {
             "assurance": answer.signer.assurance(),
             "approved": answer.approved.is_some(),
             "ttl_s": answer.approved,
+            "roster_version": answer.roster.version,
             "reason": answer.reason,
         })
     };

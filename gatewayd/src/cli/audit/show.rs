@@ -7,19 +7,19 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use twinlock_protocol::evidence::{Evidence, GrantRecord};
+use twinlock_protocol::Digest;
+use twinlock_protocol::evidence::GrantRecord;
 use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::roster::RosterEnvelope;
-use twinlock_protocol::{Digest, limits};
 
 use super::file::{EvidenceFile, EvidenceFileFormat, VERSION};
-use super::verify::{Doubt, chain_of, verify_file};
-use super::{page, pin};
+use super::verify::{Doubt, Findings, chain_of, verify_file};
+use super::{page, pin, rosters};
 use crate::api::admin::GrantFile;
+use crate::cli::Failure;
 use crate::cli::admin::{self, AdminArgs};
 use crate::cli::output::{json as print_json, line};
-use crate::cli::{Failure, files};
-use crate::enrol::seal::{PIN_FILE, ROSTER_FILE};
+use crate::enrol::seal::PIN_FILE;
 
 /// `twinlock audit show`.
 #[derive(Args)]
@@ -53,13 +53,14 @@ pub fn run(arguments: &ShowArgs) -> Result<(), Failure> {
         Some(pin) => pin,
         None => pin::read(&arguments.state_dir.join(PIN_FILE)).map_err(at_home)?,
     };
-    let rosters = rosters(&arguments.state_dir).map_err(at_home)?;
+    let rosters = rosters::all(&arguments.state_dir, &arguments.admin.socket).map_err(at_home)?;
     let path = format!("/v1/grants/{}/record", arguments.grant);
     let handed: GrantFile = admin::get(&arguments.admin.socket, &path)?;
-    let file = file_of(arguments.grant, rosters, handed)?;
-    let chain = chain_of(&file, &pin).map_err(doubted)?;
-    let findings = verify_file(&chain, &file).map_err(doubted)?;
+    let whole = file_of(arguments.grant, rosters, handed)?;
+    let chain = chain_of(&whole, &pin).map_err(doubted)?;
+    let findings = verify_file(&chain, &whole).map_err(doubted)?;
     if let Some(path) = &arguments.evidence {
+        let file = EvidenceFile { rosters: used(&whole.rosters, &findings), ..whole.clone() };
         write_new(path, &file.to_bytes())?;
     }
     if arguments.admin.json {
@@ -94,12 +95,6 @@ fn doubted(doubt: Doubt) -> Failure {
     Failure::from(doubt).hint("tell your security team: gateway or database show what they should not")
 }
 
-/// Version 1, which the gateway was sealed with. Later ones come with the evidence.
-fn rosters(state_dir: &Path) -> Result<Vec<RosterEnvelope>, Failure> {
-    let envelope = files::read(&state_dir.join(ROSTER_FILE), limits::ROSTER_ENVELOPE_BYTES as u64)?;
-    Ok(vec![RosterEnvelope::from_bytes(&envelope)?])
-}
-
 /// The file of what the gateway handed over.
 fn file_of(grant: GrantId, rosters: Vec<RosterEnvelope>, handed: GrantFile) -> Result<EvidenceFile, Failure> {
     let GrantFile { grant: named, request, statements, record, ended } = handed;
@@ -108,17 +103,16 @@ fn file_of(grant: GrantId, rosters: Vec<RosterEnvelope>, handed: GrantFile) -> R
     }
     let record =
         record.map(|bytes| GrantRecord::from_bytes(&bytes.0)).transpose().map_err(|_| doubted(Doubt::Record))?;
-    let newer = record.as_ref().and_then(|record| Evidence::from_bytes(&record.evidence.0).ok());
-    let rosters = with_newer(rosters, newer.map(|evidence| evidence.rosters).unwrap_or_default());
     let format = EvidenceFileFormat::EvidenceFile;
     Ok(EvidenceFile { format, version: VERSION, grant, rosters, request, statements, record, ended })
 }
 
-/// The versions that evidence brought along, behind those that were there.
-fn with_newer(mut rosters: Vec<RosterEnvelope>, newer: Vec<RosterEnvelope>) -> Vec<RosterEnvelope> {
-    let head = rosters.last().map_or(0, |envelope| envelope.version);
-    rosters.extend(newer.into_iter().filter(|envelope| envelope.version > head));
-    rosters
+/// Versions up to the newest that anything was decided under: later ones are nobody's business here.
+fn used(rosters: &[RosterEnvelope], findings: &Findings<'_>) -> Vec<RosterEnvelope> {
+    let answers = findings.answers.iter().map(|answer| answer.roster.version);
+    let session = findings.session.as_ref().map(|session| session.roster.version);
+    let newest = answers.chain(session).max().unwrap_or(findings.roster.version).max(findings.roster.version);
+    rosters.iter().filter(|envelope| envelope.version <= newest).cloned().collect()
 }
 
 /// Never over a file that is there: evidence replaces nothing by mistake.

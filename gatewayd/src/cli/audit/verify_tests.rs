@@ -201,4 +201,11 @@ fn what_does_not_fit_together_is_remarked() {
     file.ended.as_mut().unwrap().ended_at = NOW.plus(5 + 900);
     let findings = verify_file(&granted.chain, &file).unwrap();
     assert_eq!(told(&page::remarks(&findings)), ["denied", "escaped"]);
+    let third = granted.fixture.phone("dave").answer(granted.chain.head(), granted.template.request, Decision::Approve);
+    file.statements[2] = third;
+    file.ended = None;
+    let findings = verify_file(&granted.chain, &file).unwrap();
+    let remarks = page::remarks(&findings);
+    assert_eq!(told(&remarks), ["uncounted"]);
+    assert!(words(&remarks, "uncounted").starts_with("dave approved too"));
 }

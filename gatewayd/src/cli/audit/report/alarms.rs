@@ -44,9 +44,13 @@ fn origin(event: &Event) -> String {
             None => format!("address {address}"),
         },
         Event::RequestRefused { host, .. } | Event::EvidenceRefused { host, .. } => format!("host {host}"),
-        Event::ClaimRefused { person, .. } | Event::AnswerRefused { person, .. } | Event::CodeWrong { person, .. } => {
-            format!("person {person}")
-        }
+        Event::ClaimRefused { person, .. }
+        | Event::AnswerRefused { person, .. }
+        | Event::CodeWrong { person, .. }
+        | Event::SignatureRefused { person, .. }
+        | Event::EnrolmentRefused { person, .. } => format!("person {person}"),
+        Event::InviteContested { person, from, .. } => format!("invite of {person}, from {from}"),
+        Event::HostJoinRefused { address, .. } => format!("address {address}"),
         Event::SignInRefused { from, .. } | Event::CrossSiteRefused { from, .. } => format!("address {from}"),
         _ => "unknown".to_owned(),
     }
@@ -60,7 +64,10 @@ fn reason_of(event: &Event) -> Option<DenyReason> {
         | Event::AnswerRefused { reason, .. }
         | Event::SignInRefused { reason, .. }
         | Event::IssueFailed { reason, .. }
-        | Event::EvidenceRefused { reason, .. } => Some(*reason),
+        | Event::EvidenceRefused { reason, .. }
+        | Event::SignatureRefused { reason, .. }
+        | Event::EnrolmentRefused { reason, .. }
+        | Event::HostJoinRefused { reason, .. } => Some(*reason),
         _ => None,
     }
 }

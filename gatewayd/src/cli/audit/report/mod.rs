@@ -13,19 +13,18 @@ use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use twinlock_protocol::roster::RosterEnvelope;
 use twinlock_protocol::{Digest, UnixTime, limits};
 
 use self::count::{Window, approvers};
 use super::chain::Chain;
-use super::pin;
+use super::{pin, rosters};
 use crate::api::admin::AuditPart;
 use crate::audit::{AuditRow, ChainError, verify_chain};
+use crate::cli::Failure;
 use crate::cli::admin::{self, AdminArgs};
 use crate::cli::output::{json as print_json, line};
-use crate::cli::{Failure, files};
 use crate::clock::{Clock, SystemClock};
-use crate::enrol::seal::{PIN_FILE, ROSTER_FILE};
+use crate::enrol::seal::PIN_FILE;
 
 /// Rows of a grant that began just before the window are read along, in seconds before it: the
 /// longest wait and the longest life.
@@ -52,6 +51,9 @@ pub struct ReportArgs {
     /// instead of from the gateway
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// The roster versions from an evidence file instead of from the gateway
+    #[arg(long, value_name = "FILE")]
+    rosters: Option<PathBuf>,
     /// The gateway's state, or a copy: the roster and its pin
     #[arg(long, default_value = "/var/lib/twinlock-gateway", value_name = "DIR")]
     state_dir: PathBuf,
@@ -81,8 +83,8 @@ pub fn run(arguments: &ReportArgs) -> Result<(), Failure> {
     let until = SystemClock.now();
     let back = |span: u64| UnixTime(until.0.saturating_sub(span));
     let window = Window { since: back(arguments.since), until, unused_since: back(arguments.unused) };
-    let chain = roster(&arguments.state_dir, arguments.pin)
-        .map_err(|failure| failure.hint("run this as root on the gateway, or give its --state-dir"))?;
+    let chain =
+        chain(arguments).map_err(|failure| failure.hint("run this as root on the gateway, or give its --state-dir"))?;
     let people = approvers(&chain);
     let from = window.since.min(window.unused_since);
     let from = UnixTime(from.0.saturating_sub(MARGIN_S));
@@ -103,13 +105,19 @@ pub fn run(arguments: &ReportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn roster(state_dir: &Path, pin: Option<Digest>) -> Result<Chain, Failure> {
+/// The chain: from a file, from the gateway, or, where the gateway is not asked, version 1 alone.
+fn chain(arguments: &ReportArgs) -> Result<Chain, Failure> {
+    let ReportArgs { admin, log, rosters: file, state_dir, pin, .. } = arguments;
     let pin = match pin {
-        Some(pin) => pin,
+        Some(pin) => *pin,
         None => pin::read(&state_dir.join(PIN_FILE))?,
     };
-    let envelope = files::read(&state_dir.join(ROSTER_FILE), limits::ROSTER_ENVELOPE_BYTES as u64)?;
-    Ok(Chain::follow(&[RosterEnvelope::from_bytes(&envelope)?], &pin)?)
+    let envelopes = match (file, log) {
+        (Some(file), _) => rosters::of_file(file)?,
+        (None, Some(_)) => vec![rosters::first(state_dir)?],
+        (None, None) => rosters::all(state_dir, &admin.socket)?,
+    };
+    Ok(Chain::follow(&envelopes, &pin)?)
 }
 
 /// Every row since a moment, oldest first. The first one is found by halving: a log of years is not
