@@ -340,6 +340,7 @@ async fn answer<P: Clone + Send + Sync + 'static>(
     match tokio::time::timeout(within, router.oneshot(request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_late) => StatusCode::REQUEST_TIMEOUT.into_response(),
+        // Outside the routers, so their headers are put on here.
+        Err(_late) => crate::web::add_headers(StatusCode::REQUEST_TIMEOUT.into_response()).await,
     }
 }

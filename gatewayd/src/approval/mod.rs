@@ -1,6 +1,7 @@
 //! Sign-in, claims, and the road of one person's answer to `protocol::verify`, the only maker of
-//! approval tokens. Knows no HTTP. Nothing about a request is told before a person who may answer
-//! it has signed in with a passkey and their device key has signed the claim.
+//! approval tokens. Knows no HTTP. Of what waits, the inbox tells whoever holds the cookie of a
+//! person who may answer it one line each; the request itself only to a claim that their device key
+//! has signed.
 
 mod answer;
 mod nonce;

@@ -705,7 +705,7 @@ fn an_audit_row_holds_a_bounded_part_of_a_command_and_of_a_reports_processes() {
         let command = command.unwrap();
         assert_eq!(command.ends_with('…'), !whole);
         assert!(command.len() <= 2048 + '…'.len_utf8(), "{}", command.len());
-        assert_eq!(command.contains(&"ä".repeat(100)), true);
+        assert!(command.contains(&"ä".repeat(100)));
     }
     let mut world = World::new(1);
     world.give(0, 0, Decision::Approve).unwrap();

@@ -197,7 +197,8 @@ pub fn admit(submitted: Submitted, cx: Context<'_>) -> Result<Step, DenyReason> 
 /// What the audit log holds of a requester's text; the request's digest stands beside it.
 fn cut(mut text: String) -> String {
     if text.len() > AUDITED_BYTES {
-        text.truncate(text.floor_char_boundary(AUDITED_BYTES));
+        let end = (0..=AUDITED_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
         text.push('…');
     }
     text

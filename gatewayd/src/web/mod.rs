@@ -114,7 +114,8 @@ pub fn with_headers<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Rout
     router.layer(axum::middleware::map_response(add_headers))
 }
 
-async fn add_headers(mut response: Response) -> Response {
+/// The headers on one answer that no router made.
+pub async fn add_headers(mut response: Response) -> Response {
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, value);
     }

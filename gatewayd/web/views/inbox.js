@@ -35,7 +35,7 @@ function show(me) {
       const { requests } = await api.inbox();
       if (signal.aborted) return;
       quiet.textContent = requests.length ? "" : "No requests right now. This page looks again by itself.";
-      const now = requests.map((one) => one.request).join();
+      const now = requests.map((one) => `${one.request} ${one.approved}`).join();
       if (now !== before) {
         before = now;
         list.replaceChildren(...requests.map((one) => h("li", {}, card(one))));

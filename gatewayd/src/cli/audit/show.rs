@@ -82,7 +82,7 @@ pub fn run(arguments: &ShowArgs) -> Result<(), Failure> {
 fn summary(checked: &[&str]) -> String {
     let words = [
         ("request", "request signed by its host and its session key"),
-        ("answers", "every answer signed by passkey and device key"),
+        ("answers", "every answer signed by passkey, and by device key where the device has one"),
         ("approvals", "two distinct people approved this very request"),
         ("certificate", "certificate by the roster's CA, for this key, host, target and evidence"),
         ("start", "start signed by the session key"),
