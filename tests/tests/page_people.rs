@@ -96,7 +96,7 @@ fn somebody_new_is_invited_enrols_and_approves_once_two_have_signed() {
 
         // bob's page turns to the change by itself.
         let shown = bob.read_open_change();
-        assert_eq!(shown.words, [spoken.clone()]);
+        assert_eq!(shown.words, std::slice::from_ref(&spoken));
         for said in ["Erin Ek joins", "Erin Ek gets a new device", "approvers", "becomes 2"] {
             assert!(shown.text.contains(said), "{said} is not in: {}", shown.text);
         }
@@ -167,7 +167,7 @@ fn a_second_device_stays_when_the_lost_one_goes() {
         let spoken = second.accept_invite(&link);
         let shown = carol.read_open_change();
         assert!(shown.heading.starts_with("carol gets a new device"), "{}", shown.heading);
-        assert_eq!(shown.words, [spoken.clone()]);
+        assert_eq!(shown.words, std::slice::from_ref(&spoken));
         // Her own old device counts as one signer.
         assert_eq!(carol.sign_change(), "You have signed");
         assert_eq!(bob.read_change("carol").words, [spoken]);
