@@ -2,89 +2,39 @@
 //! and hexadecimal for people. Read strictly: no padding, no white space, no other case, no bits
 //! left over that are not zero.
 
-/// The digits of base64url.
-const BASE64URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-/// The digits of base32, upper case.
-const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-/// The digits of hexadecimal, lower case.
-const HEX: &[u8; 16] = b"0123456789abcdef";
+use base32ct::Base32UpperUnpadded;
+use base64ct::{Base64UrlUnpadded, Encoding};
 
 /// As base64url.
 #[must_use]
 pub fn to_base64url(bytes: &[u8]) -> String {
-    encode(bytes, BASE64URL, 6)
+    Base64UrlUnpadded::encode_string(bytes)
 }
 
 /// From base64url.
 #[must_use]
 pub fn from_base64url(text: &str) -> Option<Vec<u8>> {
-    decode(text, 6, |digit| match digit {
-        b'A'..=b'Z' => Some(digit - b'A'),
-        b'a'..=b'z' => Some(digit - b'a' + 26),
-        b'0'..=b'9' => Some(digit - b'0' + 52),
-        b'-' => Some(62),
-        b'_' => Some(63),
-        _ => None,
-    })
+    Base64UrlUnpadded::decode_vec(text).ok()
 }
 
 /// As base32, upper case.
 #[must_use]
 pub fn to_base32(bytes: &[u8]) -> String {
-    encode(bytes, BASE32, 5)
+    <Base32UpperUnpadded as base32ct::Encoding>::encode_string(bytes)
 }
 
 /// From base32, upper case.
 #[must_use]
 pub fn from_base32(text: &str) -> Option<Vec<u8>> {
-    decode(text, 5, |digit| match digit {
-        b'A'..=b'Z' => Some(digit - b'A'),
-        b'2'..=b'7' => Some(digit - b'2' + 26),
-        _ => None,
-    })
+    let bytes = <Base32UpperUnpadded as base32ct::Encoding>::decode_vec(text).ok()?;
+    // It passes over what is left of the last digit, unlike the reader of base64url.
+    (to_base32(&bytes) == text).then_some(bytes)
 }
 
 /// As hexadecimal, lower case.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
-    encode(bytes, HEX, 4)
-}
-
-/// `digits` has 2^`bits` entries; the last digit is filled up with zero bits.
-fn encode(bytes: &[u8], digits: &[u8], bits: u32) -> String {
-    let mut text = String::with_capacity(bytes.len() * 8 / bits as usize + 1);
-    let mut digit = |value: u32| text.push(char::from(digits.get(value as usize).copied().unwrap_or_default()));
-    let (mut held, mut count) = (0_u32, 0);
-    for byte in bytes {
-        held = held << 8 | u32::from(*byte);
-        count += 8;
-        while count >= bits {
-            count -= bits;
-            digit(held >> count);
-            held &= (1 << count) - 1;
-        }
-    }
-    if count > 0 {
-        digit(held << (bits - count));
-    }
-    text
-}
-
-/// `value_of` gives `bits` bits. What is left over is less than a digit, and zero.
-fn decode(text: &str, bits: u32, value_of: impl Fn(u8) -> Option<u8>) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * bits as usize / 8);
-    let (mut held, mut count) = (0_u32, 0);
-    for digit in text.bytes() {
-        held = held << bits | u32::from(value_of(digit)?);
-        count += bits;
-        if count >= 8 {
-            count -= 8;
-            // The upper eight of the `count` bits that were held.
-            bytes.push(u8::try_from(held >> count).ok()?);
-            held &= (1 << count) - 1;
-        }
-    }
-    (count < bits && held == 0).then_some(bytes)
+    base16ct::lower::encode_string(bytes)
 }
 
 #[cfg(test)]
