@@ -1,8 +1,12 @@
-//! The text of `module.toml` as lines of `key = value`: that part of TOML 1.0 which this file needs.
-//! A key is bare, a value is a string on one line or a whole decimal number, and tables, lists, dates
-//! and floating point numbers are refused rather than read. Whatever is accepted here, any TOML reader
-//! reads the same way (the tests ask one); a whole TOML reader would be a twelfth of the module.
+//! The text of `module.toml` as lines of `key = value`. Lexer, grammar and scalars are those of
+//! `toml_parser`, below the `toml` crate; of what it finds, this file needs plain keys, strings on one
+//! line without escapes, and whole decimal numbers. All else is refused here, with its line and without
+//! being quoted: tables, lists, dates, and keys that stand twice (the grammar alone allows those).
 #![forbid(unsafe_code)]
+
+use toml_parser::decoder::{Encoding, IntegerRadix, ScalarKind};
+use toml_parser::parser::{EventReceiver, ValidateWhitespace, parse_document};
+use toml_parser::{ErrorSink, ParseError, Raw, Source, Span};
 
 /// One `key = value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,81 +33,100 @@ pub enum Value<'a> {
 /// # Errors
 /// The first line that is not understood, in words that do not quote it.
 pub fn read(text: &str) -> Result<Vec<Setting<'_>>, String> {
-    let mut settings: Vec<Setting<'_>> = Vec::new();
-    for (at, line) in text.split_inclusive('\n').enumerate() {
-        let line_number = at + 1;
-        let fault = |why: &str| format!("line {line_number}: {why}");
-        let Some((key, value)) = setting(without_end(line)).map_err(fault)? else { continue };
-        if settings.iter().any(|earlier| earlier.key == key) {
-            return Err(fault("this key stands twice"));
+    let source = Source::new(text);
+    let mut document = Document { source, key: "", settings: Vec::new() };
+    // The first fault alone: what follows one is the parser's guess.
+    let mut fault: Option<ParseError> = None;
+    let tokens = source.lex().into_vec();
+    parse_document(&tokens, &mut ValidateWhitespace::new(&mut document, source), &mut fault);
+    let Some(fault) = fault else { return Ok(document.settings) };
+    let begin = fault.context().or(fault.unexpected()).map_or(0, |span| span.start());
+    Err(format!("line {}: {}", line(text, begin), fault.description()))
+}
+
+/// The line of a place in bytes, counted from 1.
+fn line(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+/// What is gathered while the parser goes through the text.
+struct Document<'a> {
+    source: Source<'a>,
+    /// Whose value comes next.
+    key: &'a str,
+    settings: Vec<Setting<'a>>,
+}
+
+impl<'a> Document<'a> {
+    /// A piece of the text, as it was spelt.
+    fn raw(&self, span: Span, encoding: Option<Encoding>) -> Raw<'a> {
+        let text = self.source.input().get(span.start()..span.end()).unwrap_or_default();
+        Raw::new_unchecked(text, encoding, span)
+    }
+}
+
+#[cold]
+fn refuse(span: Span, why: &'static str, error: &mut dyn ErrorSink) {
+    error.report_error(ParseError::new(why).with_context(span));
+}
+
+impl EventReceiver for Document<'_> {
+    fn simple_key(&mut self, span: Span, encoding: Option<Encoding>, error: &mut dyn ErrorSink) {
+        let raw = self.raw(span, encoding);
+        raw.decode_key(&mut (), error);
+        self.key = raw.as_str();
+        if encoding.is_some() {
+            refuse(span, "not a plain key", error);
+        } else if self.settings.iter().any(|earlier| earlier.key == self.key) {
+            refuse(span, "this key stands twice", error);
         }
-        settings.push(Setting { line: line_number, key, value });
     }
-    Ok(settings)
-}
 
-/// A line without its end, `\n` or `\r\n`.
-fn without_end(line: &str) -> &str {
-    line.strip_suffix("\r\n").or_else(|| line.strip_suffix('\n')).unwrap_or(line)
-}
-
-/// One line; none when nothing but a comment stands there.
-fn setting(line: &str) -> Result<Option<(&str, Value<'_>)>, &'static str> {
-    let line = line.trim_start_matches(BLANK);
-    if line.is_empty() {
-        return Ok(None);
+    fn key_sep(&mut self, span: Span, error: &mut dyn ErrorSink) {
+        refuse(span, "not a plain key", error);
     }
-    if line.starts_with('#') {
-        return comment(line).map(|()| None);
-    }
-    let (key, rest) = line.split_once('=').ok_or("not `key = value`")?;
-    let key = key.trim_end_matches(BLANK);
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
-        return Err("not a plain key");
-    }
-    let rest = rest.trim_start_matches(BLANK);
-    let (value, rest) = match rest.chars().next() {
-        Some(quote @ ('"' | '\'')) => string(rest, quote)?,
-        _ => number(rest)?,
-    };
-    comment(rest.trim_start_matches(BLANK))?;
-    Ok(Some((key, value)))
-}
 
-const BLANK: [char; 2] = [' ', '\t'];
-
-/// A string without escapes, between two of the same quote.
-fn string(text: &str, quote: char) -> Result<(Value<'_>, &str), &'static str> {
-    let (content, rest) = text.strip_prefix(quote).and_then(|rest| rest.split_once(quote)).ok_or("an open string")?;
-    if rest.starts_with(quote) {
-        return Err("a string over several lines");
+    fn scalar(&mut self, span: Span, encoding: Option<Encoding>, error: &mut dyn ErrorSink) {
+        let raw = self.raw(span, encoding);
+        match encoding {
+            Some(Encoding::MlBasicString | Encoding::MlLiteralString) => {
+                return refuse(span, "a string over several lines", error);
+            }
+            Some(Encoding::BasicString) if raw.as_str().contains('\\') => {
+                return refuse(span, "a string with an escape: put it in single quotes", error);
+            }
+            _ => {}
+        }
+        let mut text = "";
+        let kind = raw.decode_scalar(&mut text, error);
+        let number = text.parse().ok().filter(|_| !text.starts_with('+'));
+        let value = match (kind, number) {
+            (ScalarKind::String, _) => Value::Text(text),
+            (ScalarKind::Integer(IntegerRadix::Dec), Some(number)) => Value::Number(number),
+            _ => return refuse(span, "neither a string nor a whole number", error),
+        };
+        let line = line(self.source.input(), span.start());
+        self.settings.push(Setting { line, key: self.key, value });
     }
-    if quote == '"' && content.contains('\\') {
-        return Err("a string with an escape: put it in single quotes");
+
+    fn std_table_open(&mut self, span: Span, error: &mut dyn ErrorSink) {
+        refuse(span, "a table", error);
     }
-    plain(content)?;
-    Ok((Value::Text(content), rest))
-}
 
-fn number(text: &str) -> Result<(Value<'_>, &str), &'static str> {
-    let length = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (digits, rest) = text.split_at_checked(length).unwrap_or_default();
-    if digits.len() > 1 && digits.starts_with('0') {
-        return Err("a number that begins with 0");
+    fn array_table_open(&mut self, span: Span, error: &mut dyn ErrorSink) {
+        refuse(span, "a list of tables", error);
     }
-    let number = digits.parse().map_err(|_| "neither a string nor a whole number")?;
-    Ok((Value::Number(number), rest))
-}
 
-/// What may follow a value: nothing, or a comment.
-fn comment(text: &str) -> Result<(), &'static str> {
-    if text.is_empty() || text.starts_with('#') { plain(text) } else { Err("more than one value") }
-}
+    // Neither of these two is entered, so nothing here is nested.
+    fn inline_table_open(&mut self, span: Span, error: &mut dyn ErrorSink) -> bool {
+        refuse(span, "a table", error);
+        false
+    }
 
-/// TOML allows no control characters but tab (neither in strings nor in comments).
-fn plain(text: &str) -> Result<(), &'static str> {
-    let control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
-    if text.bytes().any(control) { Err("a control character") } else { Ok(()) }
+    fn array_open(&mut self, span: Span, error: &mut dyn ErrorSink) -> bool {
+        refuse(span, "a list", error);
+        false
+    }
 }
 
 #[cfg(test)]
