@@ -14,7 +14,7 @@ use twinlock_tests::world::{built_module, workspace};
 const MODULE_LIMIT: u64 = 1_200_000;
 /// Where the module stands, and a little room (ARCHITECTURE.md, "The module's weight"): what makes it
 /// grow past this says so here, in the same commit.
-const MODULE_STANDS_AT: u64 = 1_182_000;
+const MODULE_STANDS_AT: u64 = 1_190_000;
 
 /// Crates that have no place in a setuid process, by the beginning of their names.
 const NOT_IN_THE_MODULE: &[&str] = &[
