@@ -167,7 +167,12 @@ async fn health_of(State(admin): State<Admin>) -> Json<Health> {
 }
 
 async fn warnings(State(admin): State<Admin>) -> Json<Vec<String>> {
-    Json(admin.warnings.to_vec())
+    let left_s = admin.engine.roster().expires_at.since(admin.engine.clock.now());
+    let mut warnings = admin.warnings.to_vec();
+    if left_s < twinlock_protocol::limits::ROSTER_WARN_S {
+        warnings.push(format!("the roster expires in {} days; renew it with two signatures", left_s / 86_400));
+    }
+    Json(warnings)
 }
 
 async fn requests(State(Admin { engine, .. }): State<Admin>) -> Json<Vec<WaitingRequest>> {

@@ -12,6 +12,10 @@ use serde::Serialize;
 
 use crate::serve::Engine;
 
+/// The roster's age is a failure from here on, in seconds before its end: somebody may be keeping
+/// its renewal back (I3).
+const ROSTER_ALARM_S: u64 = 7 * 24 * 3600;
+
 /// The gateway's health.
 #[derive(Debug, Serialize)]
 pub struct Health {
@@ -45,6 +49,8 @@ pub fn health(engine: &Engine) -> Health {
     }
     if roster.check_time(now).is_err() {
         problems.push("the roster has expired");
+    } else if roster.expires_at.since(now) < ROSTER_ALARM_S {
+        problems.push("the roster ends within seven days: two people must renew it");
     }
     Health {
         status: if problems.is_empty() { "ok" } else { "failing" },

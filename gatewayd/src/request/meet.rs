@@ -91,6 +91,7 @@ fn keep(state: State, request: VerifiedRequest, cx: Context<'_>) -> (State, Vec<
 }
 
 /// The same approval under the newer roster, or why it does not count.
+#[allow(clippy::result_large_err)] // the approval comes back to be voided; one per request and roster
 fn again(case: &Case, given: Given, cx: Context<'_>) -> Result<Given, (Given, DenyReason)> {
     match verify::verify_statement(cx.roster, &case.request, &given.signed) {
         Ok(VerifiedAnswer::Approval(approval)) => Ok(Given { approval, ..given }),

@@ -185,7 +185,7 @@ impl Running {
 /// # Errors
 /// [`ServeError`]; nothing listens then.
 pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Running, ServeError> {
-    let mut warnings = config.warnings();
+    let warnings = config.warnings();
     let dir = config.state_dir.clone();
     let lock = lock(&dir)?;
     let sinks = Arc::new(Sinks::start(&config.audit)?);
@@ -194,7 +194,8 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     let roster = rosters.head();
     let left_s = roster.expires_at.since(clock.now());
     if left_s < twinlock_protocol::limits::ROSTER_WARN_S {
-        warnings.push(format!("the roster expires in {} days; renew it with two signatures", left_s / 86_400));
+        // The admin socket says it too, as of the moment of asking.
+        tracing::warn!("the roster expires in {} days; renew it with two signatures", left_s / 86_400);
     }
     for warning in &warnings {
         tracing::warn!("{warning}");

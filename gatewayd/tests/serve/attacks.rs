@@ -441,3 +441,34 @@ async fn a_host_cannot_fill_the_audit_log_with_refusals() {
     assert_eq!(count("request_withdrawn"), 1);
     let _kept = right;
 }
+
+/// Catalogue: Q8 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn guessed_tickets_hit_nothing_look_alike_and_are_limited() {
+    let site = Site::with(|_fixture| {}, "[limits]\ncalls_per_approver = 20\n");
+    let gateway = Gateway::start(&site).await;
+    let mut agent = gateway.agent(&site).await;
+    let waiting = site.request();
+    agent.submit(&waiting).await;
+    let (_, ticket) = agent.ticket(waiting.id).await;
+    let engine = &gateway.running.engine;
+    // A million guesses where there is no limit at all: none of 2^128 is hit.
+    let hits =
+        (0..1_000_000_u32).filter(|_| engine.request_of_ticket(&Ticket::from_random(&random()).hash()).is_some());
+    assert_eq!(hits.count(), 0);
+    assert!(engine.request_of_ticket(&Ticket::new(&ticket).unwrap().hash()).is_some());
+    // Over the wire each looks like the other, and soon there are no more.
+    let mut carol = gateway.approver(&site, "carol");
+    let (mut answers, mut limited) = (Vec::new(), false);
+    for _ in 0..40 {
+        let refused = carol.try_claim(Ticket::from_random(&random()).as_str()).await;
+        match refused.problem().as_str() {
+            "rate-limited" => limited = true,
+            _ => answers.push(refused.text),
+        }
+    }
+    answers.dedup();
+    assert!(limited && answers.len() == 1, "{answers:?}");
+    // Control: another person with the ticket itself is let in.
+    assert_eq!(gateway.approver(&site, "bob").try_claim(&ticket).await.status, 200);
+}

@@ -475,3 +475,21 @@ async fn a_host_that_leaves_the_roster_is_hung_up_on_and_does_not_come_back() {
     assert!(Agent::connect(gateway.running.agents, key, "web01").await.is_none(), "its key is nobody's now");
     assert!(gateway.running.engine.waiting().is_empty(), "what it asked is over");
 }
+
+/// Catalogue: I3 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roster_whose_renewal_is_kept_back_raises_an_alarm_before_it_ends() {
+    let site = five();
+    let gateway = Gateway::start(&site).await;
+    let health = || twinlock_gatewayd::api::monitor::health(&gateway.running.engine);
+    assert_eq!(health().problems, Vec::<&str>::new());
+    gateway.clock.advance(84 * 24 * 3600);
+    assert!(health().problems.iter().any(|problem| problem.contains("ends within seven days")), "{:?}", health());
+    // Renewed by two, it is quiet again.
+    let by = twinlock_gatewayd::roster::proposal::Proposer::Admin { uid: 0 };
+    let expires_at = twinlock_gatewayd::clock::Clock::now(&gateway.clock).plus(180 * 24 * 3600);
+    let ops = vec![twinlock_gatewayd::roster::op::Op::Renew { expires_at }];
+    let id = json!(gateway.running.changes.propose(ops, by).await.unwrap());
+    sealed_by(&gateway, &site, &id, &["carol", "dave"]).await;
+    assert!(!health().problems.iter().any(|problem| problem.contains("the roster")), "{:?}", health());
+}
