@@ -190,7 +190,7 @@ fn compress(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::panic, clippy::unwrap_used)]
     use axum::body::Body;
     use axum::http::{Method, Request};
     use http_body_util::BodyExt as _;
