@@ -12,6 +12,7 @@ pub mod config;
 pub mod enrol;
 pub mod issue;
 pub mod limits;
+mod qr;
 pub mod random;
 pub mod reaper;
 pub mod request;

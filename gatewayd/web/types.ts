@@ -168,7 +168,7 @@ export interface Proposal extends ProposalSummary {
 export interface SignedProposal { state: "open" | "sealed"; version: number; signatures: number; needs: number }
 
 export interface NewPerson { name: string; logins: string[]; groups: string[]; approver: boolean; requester: boolean }
-export interface Invite { invite: string; link: string; valid_s: number; person: PersonInfo }
+export interface Invite { invite: string; link: string; code: string[] | null; valid_s: number; person: PersonInfo }
 export interface InviteLine {
   invite: string;
   person: PersonInfo;

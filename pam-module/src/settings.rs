@@ -194,7 +194,7 @@ mod tests {
             assert!(refused.starts_with("line 2: "), "{line:?}: {refused}");
         }
         assert_eq!(read("a = 1\nb = 2\na = 3").unwrap_err(), "line 3: this key stands twice");
-        // control: the same frame with a line that is understood.
+        // The positive control: the same frame with a line that is understood.
         assert_eq!(read("good = 1\na = 1\n").unwrap().len(), 2);
     }
 

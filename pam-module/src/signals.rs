@@ -58,6 +58,10 @@ impl Signals {
         let mut blocked = read;
         blocked.add(Signal::SIGTTOU);
         let before = blocked.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(internal)?;
+        // nix takes only -1 for an error, and pthread_sigmask returns its errors as they are.
+        if !SigSet::thread_get_mask().map_err(internal)?.contains(Signal::SIGTTOU) {
+            return Err(internal(nix::Error::EAGAIN));
+        }
         let parent = match parent {
             Parent::MustStay => Some(getppid()),
             Parent::MayLeave => None,

@@ -19,10 +19,10 @@ use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::softphone::{Fixture, evidence, random};
 use twinlock_protocol::statement::Decision;
 use twinlock_protocol::wire::module::{
-    Accepted, Approved, Granted, ModuleEvent, ModuleMessage, Rosters, ShowTicket, Submit,
+    Accepted, Approved, Granted, ModuleEvent, ModuleMessage, Refused, Rosters, ShowTicket, Submit,
 };
 use twinlock_protocol::wire::{LENGTH_BYTES, body_length, frame, message};
-use twinlock_protocol::{Bytes, UnixTime, limits};
+use twinlock_protocol::{Bytes, DenyReason, UnixTime, limits};
 
 use crate::installation::now;
 
@@ -69,6 +69,8 @@ impl InstantAgent {
 
 impl Desk {
     fn serve(&self, mut connection: UnixStream) -> std::io::Result<()> {
+        // One after the other: who sends half a frame must not stop the rest.
+        connection.set_read_timeout(Some(Duration::from_secs(2)))?;
         let mut body = read_frame(&mut connection)?;
         let no_rosters = Rosters { envelopes: Vec::new() };
         while let Ok(ModuleMessage::Rosters(_)) = message(&body, limits::FRAME_BYTES) {
@@ -76,8 +78,15 @@ impl Desk {
             body = read_frame(&mut connection)?;
         }
         let started = Instant::now();
-        let ModuleMessage::Submit(submit) = message(&body, limits::FRAME_BYTES).expect("a module's frame") else {
-            panic!("a module resumed a request that never broke");
+        let submit = match message(&body, limits::FRAME_BYTES) {
+            Ok(ModuleMessage::Submit(submit)) => submit,
+            // A module whose calls are made to fail comes again for a request, or sends half a frame: like
+            // an agent that was started anew, this one knows of none.
+            Ok(_) => {
+                let unknown = ModuleEvent::Refused(Refused { reason: DenyReason::NotFound, retry_after_s: None });
+                return connection.write_all(&frame(&unknown));
+            }
+            Err(_) => return Err(std::io::ErrorKind::InvalidData.into()),
         };
         let events = self.answer(&submit);
         connection.write_all(&events.iter().flat_map(frame).collect::<Vec<_>>())?;
@@ -129,7 +138,7 @@ impl Desk {
 fn read_frame(connection: &mut UnixStream) -> std::io::Result<Vec<u8>> {
     let mut prefix = [0; LENGTH_BYTES];
     connection.read_exact(&mut prefix)?;
-    let mut body = vec![0; body_length(prefix, limits::FRAME_BYTES).expect("a frame's length")];
+    let mut body = vec![0; body_length(prefix, limits::FRAME_BYTES).map_err(|_| std::io::ErrorKind::InvalidData)?];
     connection.read_exact(&mut body)?;
     Ok(body)
 }

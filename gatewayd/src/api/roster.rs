@@ -316,9 +316,14 @@ async fn invite(State(site): State<Site>, headers: HeaderMap, body: Body) -> Res
     let head = engine.roster();
     let new = new.map(|new| newcomer(&head, new.name, new.logins, new.groups, new.approver, new.requester));
     let made = site.changes.invite(person, new, reader.proposer()).await?;
+    let link = format!("{}/E/{}", site.origin, made.secret.as_str());
+    // Schemes, hosts and invites read the same in capitals, which make a smaller code.
+    let rows = crate::qr::modules(&link.to_uppercase());
+    let as_text = |row: Vec<bool>| row.into_iter().map(|dark| if dark { '1' } else { '0' }).collect::<String>();
     Ok(Json(json!({
         "invite": made.id,
-        "link": format!("{}/E/{}", site.origin, made.secret.as_str()),
+        "link": link,
+        "code": rows.map(|rows| rows.into_iter().map(as_text).collect::<Vec<_>>()),
         "valid_s": made.until.since(engine.clock.now()),
         "person": { "id": made.person, "name": made.name },
     })))

@@ -1,21 +1,17 @@
 //! A QR code for a terminal: black on white whatever the colours are, two modules per character
 //! cell, a quiet zone of four.
 
-use qrcode::{EcLevel, QrCode};
-
 const QUIET: usize = 4;
 
 /// The code as lines with colours, or none when the text does not fit a code.
 #[must_use]
 pub fn lines(text: &str) -> Option<Vec<String>> {
-    let code = QrCode::with_error_correction_level(text, EcLevel::M).ok()?;
-    let width = code.width();
-    let modules = code.to_colors();
+    let modules = crate::qr::modules(text)?;
     let dark = |x: usize, y: usize| {
         let (Some(x), Some(y)) = (x.checked_sub(QUIET), y.checked_sub(QUIET)) else { return false };
-        x < width && y < width && modules.get(y * width + x).is_some_and(|module| *module == qrcode::Color::Dark)
+        modules.get(y).and_then(|row| row.get(x)).copied().unwrap_or_default()
     };
-    let side = width + 2 * QUIET;
+    let side = modules.len() + 2 * QUIET;
     let line = |row: usize| {
         let cells: String = (0..side)
             .map(|x| match (dark(x, 2 * row), dark(x, 2 * row + 1)) {

@@ -37,7 +37,6 @@ const SOURCES: &[(&str, &[u8])] = &assets![
     "escape.js",
     "fingerprint.js",
     "proposal.js",
-    "qr.js",
     "roster.js",
     "webauthn.js",
     "words.js",

@@ -4,7 +4,6 @@
 /** @import {Invite, NewPerson, Roster} from "../types.ts" */
 import { api } from "../api.js";
 import { button, every, h, say, screen, shown } from "../dom.js";
-import { qr } from "../qr.js";
 import { readHead } from "../proposal.js";
 import { roughly } from "../words.js";
 import { describe, end, failed } from "./end.js";
@@ -68,9 +67,9 @@ function form(roster) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** @param {boolean[][]} grid black on white in every scheme: cameras want it so */
-function drawn(grid) {
-  const size = grid.length + 8;
+/** @param {string[]} rows dark modules as 1; black on white in every scheme: cameras want it so */
+function drawn(rows) {
+  const size = rows.length + 8;
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", `0 0 ${size} ${size}`);
   svg.setAttribute("class", "qr");
@@ -78,7 +77,7 @@ function drawn(grid) {
   svg.setAttribute("aria-label", "The link as a code");
   svg.setAttribute("shape-rendering", "crispEdges");
   const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", grid.flatMap((row, r) => row.map((dark, c) => (dark ? `M${c + 4} ${r + 4}h1v1h-1z` : ""))).join(""));
+  path.setAttribute("d", rows.flatMap((row, r) => [...row].map((dark, c) => (dark === "1" ? `M${c + 4} ${r + 4}h1v1h-1z` : ""))).join(""));
   svg.append(path);
   return svg;
 }
@@ -86,15 +85,13 @@ function drawn(grid) {
 /** @param {Invite} given */
 function link(given) {
   const until = performance.now() + 1000 * given.valid_s;
-  // Schemes, hosts and invites read the same in capitals, which make a smaller code.
-  const grid = qr(given.link.toUpperCase());
   const status = h("p", { class: "status" });
   const field = h("input", { id: "link", readonly: true, value: given.link, "aria-label": "The link" });
   const signal = screen({
     name: "invite",
     title: ["For ", h("strong", {}, shown(given.person.name)), " alone"],
     body: [
-      grid ? drawn(grid) : null,
+      given.code ? drawn(given.code) : null,
       h("p", {}, "Let them scan it with the phone’s camera. It is good for one browser; show it to nobody else."),
       field,
     ],
