@@ -92,7 +92,10 @@ fn an_agent_killed_while_a_request_waits_is_resumed() {
         let first = scan_ticket(&terminal, None);
         assert_eq!(installation.approver("bob").approve(&first), "approved_first");
         installation.agent.kill();
+        terminal.wait_for("the twinlock agent is away", LIMIT);
         installation.restart_agent();
+        // Approved before the module is back, the page would say "approved": nothing is issued until then.
+        terminal.wait_until("the agent is back", LIMIT, |screen| !screen.contains("is away"));
         installation.approve_scanned(&terminal, Some(&first), "carol", "granted");
         assert_eq!(terminal.exit_code(LIMIT), 0, "{}", terminal.screen());
     });

@@ -12,8 +12,9 @@ use twinlock_protocol::evidence::GrantRecord;
 use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::roster::RosterEnvelope;
 
+use super::chain::Chain;
 use super::file::{EvidenceFile, EvidenceFileFormat, VERSION};
-use super::verify::{Doubt, Findings, chain_of, verify_file};
+use super::verify::{Doubt, Findings, verify_file};
 use super::{page, pin, rosters};
 use crate::api::admin::GrantFile;
 use crate::cli::Failure;
@@ -54,10 +55,11 @@ pub fn run(arguments: &ShowArgs) -> Result<(), Failure> {
         None => pin::read(&arguments.state_dir.join(PIN_FILE)).map_err(at_home)?,
     };
     let rosters = rosters::all(&arguments.state_dir, &arguments.admin.socket).map_err(at_home)?;
+    // First of all: a gateway with another roster is told of before anything that it says.
+    let chain = Chain::follow(&rosters, &pin).map_err(|error| doubted(Doubt::Roster(error)))?;
     let path = format!("/v1/grants/{}/record", arguments.grant);
     let handed: GrantFile = admin::get(&arguments.admin.socket, &path)?;
     let whole = file_of(arguments.grant, rosters, handed)?;
-    let chain = chain_of(&whole, &pin).map_err(doubted)?;
     let findings = verify_file(&chain, &whole).map_err(doubted)?;
     if let Some(path) = &arguments.evidence {
         let file = EvidenceFile { rosters: used(&whole.rosters, &findings), ..whole.clone() };
