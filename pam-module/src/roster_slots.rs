@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{FallocateFlags, FlockOperation};
 use twinlock_protocol::ids::CaId;
+use twinlock_protocol::request::RosterRef;
 use twinlock_protocol::roster::{RosterEnvelope, VerifiedRoster};
 use twinlock_protocol::slots::{
     CRL_SLOT_BYTES, HEADER_BYTES, ROSTER_SLOT_BYTES, ROSTER_SLOTS, Slot, SlotHeader, next_write,
@@ -87,20 +88,21 @@ pub fn store(directory: &Path, owner: Owner, version: u64, pin: Digest, envelope
 /// returns. What is there already stays.
 ///
 /// # Errors
-/// [`DenyReason::RosterMismatch`] when the host pins a newer one meanwhile, or another of this
-/// version; [`DenyReason::RosterNotStored`] when it can't be stored.
+/// [`DenyReason::RosterMismatch`] when the host pins one meanwhile from which this does not follow; [`DenyReason::RosterNotStored`] when it can't be stored.
 pub fn adopt(
     directory: &Path,
     owner: Owner,
     roster: &VerifiedRoster,
     envelope: &RosterEnvelope,
 ) -> Result<(), Refusal> {
-    let (version, pin) = (roster.roster().version, roster.digest());
+    let own = roster.reference();
     let mut overtaken = false;
     let written = roster_form(directory).write(owner, |newest| {
-        overtaken = newest.is_some_and(|slot| (slot.version, slot.pin) != (version, pin) && slot.version >= version);
-        let stands = newest.is_some_and(|slot| slot.version >= version);
-        Ok((!stands).then(|| (version, pin, envelope.to_bytes())))
+        let newest = newest.map(|slot| RosterRef { version: slot.version, digest: slot.pin });
+        // By descent, not by number: `host join` may have pinned another chain since, at a lower one.
+        overtaken = newest.as_ref().is_some_and(|newest| !roster.descends_from(newest));
+        let stands = overtaken || newest == Some(own);
+        Ok((!stands).then(|| (own.version, own.digest, envelope.to_bytes())))
     });
     match written {
         Ok(()) if overtaken => Err(DenyReason::RosterMismatch.into()),
@@ -109,14 +111,15 @@ pub fn adopt(
     }
 }
 
-/// Whether this is still the roster that the host pins, or newer: nothing is granted under one that
-/// another elevation has replaced meanwhile.
+/// Whether this is still the roster that the host pins: nothing is granted under one that another
+/// elevation, or `host join`, has replaced meanwhile.
 ///
 /// # Errors
-/// [`DenyReason::RosterMismatch`] when a newer one is there; [`DenyReason::RosterUnsound`] when the
+/// [`DenyReason::RosterMismatch`] when another one is there; [`DenyReason::RosterUnsound`] when the
 /// slots can't be read.
 pub fn check_newest(directory: &Path, owner: Owner, roster: &VerifiedRoster) -> Result<(), Refusal> {
-    let version = roster.roster().version;
+    let own = roster.reference();
+    let mut newest: Option<SlotHeader> = None;
     for path in roster_form(directory).paths {
         let file = match owner.open(&path, Writable::No) {
             Ok(file) => file,
@@ -124,12 +127,11 @@ pub fn check_newest(directory: &Path, owner: Owner, roster: &VerifiedRoster) -> 
             Err(error) => return Err(unsound(error)),
         };
         let header = SlotHeader::decode(&read_bytes(&file, &path, HEADER_BYTES).map_err(unsound)?);
-        // A header says what a slot may hold; what counts is what both together give.
-        if header.is_ok_and(|header| header.version() > version) && load(directory, owner)?.roster().version > version {
-            return Err(DenyReason::RosterMismatch.into());
-        }
+        newest = newest.into_iter().chain(header).max_by_key(SlotHeader::sequence);
     }
-    Ok(())
+    // A header says what a slot may hold; what counts is what both together give.
+    let same = newest.is_some_and(|header| (header.version(), header.pin()) == (own.version, own.digest));
+    if same || load(directory, owner)?.reference() == own { Ok(()) } else { Err(DenyReason::RosterMismatch.into()) }
 }
 
 /// The highest revocation list number that this host has accepted from a CA; 0 when there is none.

@@ -123,6 +123,18 @@ impl SlotHeader {
         self.version
     }
 
+    /// The slot's pin, likewise.
+    #[must_use]
+    pub fn pin(&self) -> Digest {
+        self.pin
+    }
+
+    /// The slot's sequence, likewise.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// Bytes of payload that follow the header.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {

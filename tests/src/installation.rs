@@ -294,8 +294,8 @@ impl Installation<'_> {
         self.approve_scanned(terminal, Some(&ticket), second, "granted");
     }
 
-    /// A person scans the terminal's picture and approves. Like people, scans again when a rotation or
-    /// a restarted gateway has just retired the code. Returns the ticket that served.
+    /// A person scans the terminal's picture and approves. Like people, scans again when a rotation,
+    /// a restarted gateway or a newer roster has just retired the code. Returns the ticket that served.
     #[track_caller]
     pub fn approve_scanned(&self, terminal: &Terminal, previous: Option<&str>, person: &str, state: &str) -> String {
         let mut approver = self.approver(person);
@@ -303,7 +303,7 @@ impl Installation<'_> {
         for _ in 0..5 {
             let ticket = scan_ticket(terminal, previous.as_deref());
             let answer = approver.try_claim(&ticket);
-            if answer.status != 200 && answer.problem() == "ticket-over" {
+            if answer.status != 200 && ["ticket-over", "not-found"].contains(&answer.problem().as_str()) {
                 previous = Some(ticket);
                 continue;
             }

@@ -278,7 +278,14 @@ fn a_host_that_joined_anew_is_not_held_to_the_chain_it_left() {
     roster_slots::store(&chain.bench.path("roster"), owner(), 1, envelope.digest, &envelope.to_bytes()).unwrap();
     let joined = load(&chain.bench.path("roster"), owner()).unwrap();
     assert_eq!((joined.version, joined.digest()), (1, envelope.digest));
-    assert_eq!(roster_slots::check_newest(&chain.bench.path("roster"), owner(), &joined), Ok(()));
+    let directory = chain.bench.path("roster");
+    assert_eq!(roster_slots::check_newest(&directory, owner(), &joined), Ok(()));
+    // What was asked for before under the chain that was left neither brings it back nor is granted.
+    let left = |head: usize| roster_slots::adopt(&directory, owner(), &chain.heads[head], &chain.envelopes[0]);
+    assert_eq!(left(1).map_err(|refusal| refusal.reason), Err(DenyReason::RosterMismatch));
+    let under = roster_slots::check_newest(&directory, owner(), &chain.heads[1]);
+    assert_eq!(under.map_err(|refusal| refusal.reason), Err(DenyReason::RosterMismatch));
+    assert_eq!(load(&directory, owner()).unwrap(), joined);
 }
 
 /// On a file system of its own that is full to the last block, a newer roster is pinned: its place
