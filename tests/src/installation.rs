@@ -303,7 +303,7 @@ impl Installation<'_> {
         for _ in 0..5 {
             let ticket = scan_ticket(terminal, previous.as_deref());
             let answer = approver.try_claim(&ticket);
-            if answer.status != 200 && ["ticket-over", "not-found"].contains(&answer.problem().as_str()) {
+            if answer.status != 200 && ["ticket-over", "ticket-unknown"].contains(&answer.problem()) {
                 previous = Some(ticket);
                 continue;
             }
