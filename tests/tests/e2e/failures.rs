@@ -77,7 +77,9 @@ fn a_gateway_killed_between_two_approvals_loses_nothing_and_grants_nothing() {
         assert_eq!(installation.approver("bob").approve(&first), "approved_first");
         installation.gateway.kill();
         assert!(terminal.is_running(), "the request waits: {}", terminal.screen());
+        terminal.wait_for("the gateway is away", LIMIT);
         installation.restart_gateway();
+        terminal.wait_until("the gateway is back", LIMIT, |screen| !screen.contains("is away"));
         installation.approve_scanned(&terminal, Some(&first), "carol", "granted");
         assert_eq!(terminal.exit_code(LIMIT), 0, "{}", terminal.screen());
     });
