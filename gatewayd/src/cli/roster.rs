@@ -71,7 +71,7 @@ pub enum RosterCommand {
         /// Its agent listener, HOST:PORT
         address: String,
         /// SHA-256 of its key, base64url, as `twinlock init` printed it
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         key: String,
         #[command(flatten)]
         admin: AdminArgs,

@@ -21,7 +21,7 @@ pub struct VerifyArgs {
     file: PathBuf,
     /// The digest of roster version 1, from somewhere you trust: a host that pins it, a signed
     /// protocol of the ceremony
-    #[arg(long, value_name = "DIGEST", value_parser = pin::parse)]
+    #[arg(long, value_name = "DIGEST", allow_hyphen_values = true, value_parser = pin::parse)]
     pin: Digest,
     /// JSON instead of words
     #[arg(long)]

@@ -34,7 +34,7 @@ pub struct ShowArgs {
     #[arg(long, default_value = "/var/lib/twinlock-gateway", value_name = "DIR")]
     state_dir: PathBuf,
     /// The digest of roster version 1, from somewhere that is trusted more than this gateway
-    #[arg(long, value_name = "DIGEST", value_parser = pin::parse)]
+    #[arg(long, value_name = "DIGEST", allow_hyphen_values = true, value_parser = pin::parse)]
     pin: Option<Digest>,
     /// Write everything that shows this grant into a new file, for `twinlock audit verify`
     #[arg(long, value_name = "FILE")]

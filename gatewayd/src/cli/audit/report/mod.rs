@@ -58,7 +58,7 @@ pub struct ReportArgs {
     #[arg(long, default_value = "/var/lib/twinlock-gateway", value_name = "DIR")]
     state_dir: PathBuf,
     /// The digest of a roster version, from somewhere that is trusted more than this gateway
-    #[arg(long, value_name = "DIGEST", value_parser = pin::parse)]
+    #[arg(long, value_name = "DIGEST", allow_hyphen_values = true, value_parser = pin::parse)]
     pin: Option<Digest>,
 }
 
