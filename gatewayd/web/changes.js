@@ -8,7 +8,7 @@
 /** @import {B64, Gate, Roster, Which} from "./types.ts" */
 import { sha256, toBytes } from "./codec.js";
 import { argument, visible } from "./escape.js";
-import { deviceWords, hostWords } from "./fingerprint.js";
+import { breakGlassWords, deviceWords, hostWords } from "./fingerprint.js";
 import { assurance } from "./roster.js";
 
 /** @typedef {string | string[] | null} Value null: there is none */
@@ -100,7 +100,13 @@ const LAYOUT = {
   ca: ({ cas }) =>
     Promise.all(cas.map(async ({ id, certificate }) => /** @type {Item} */ ([id, { sha256: hex(await sha256(toBytes(certificate))) }]))),
   audit_key: ({ audit_keys }) => audit_keys.map((key) => [key, {}]),
-  break_glass_key: ({ break_glass_keys }) => break_glass_keys.map((key) => [key, {}]),
+  break_glass_key: ({ break_glass_keys }) => 
+    Promise.all(
+      break_glass_keys.map(async (one) => /** @type {Item} */ ([
+        one.key,
+        { person: one.person, words: (await breakGlassWords(one)).join(" ") },
+      ])),
+    ),
   gate: ({ rules }) => rules.gates.map(gate),
   rules: ({ rules }) => [
     [
@@ -112,6 +118,8 @@ const LAYOUT = {
         max_ttl_s: `${rules.max_ttl_s}`,
         max_approve_by_s: `${rules.max_approve_by_s}`,
         distinct_client_class: flag(rules.distinct_client_class),
+        break_glass_delay_s: `${rules.break_glass.delay_s}`,
+        break_glass_max_ttl_s: `${rules.break_glass.max_ttl_s}`,
       },
     ],
   ],

@@ -1,7 +1,7 @@
 // Fingerprints in words, as the protocol makes them: what one person reads from a new device or a
 // host's terminal, and another compares before signing.
 
-/** @import {Device, Host} from "./types.ts" */
+/** @import {BreakGlassKey, Device, Host} from "./types.ts" */
 import { digest, toBytes, utf8 } from "./codec.js";
 
 /** One word for each value of a byte; the protocol's `words.rs` has the same, in the same order. */
@@ -39,3 +39,6 @@ export const deviceWords = async ({ credential_key, device_key }) =>
 
 /** @param {Host} host */
 export const hostWords = async (host) => words(await digest("host-keys", toBytes(host.host_key), toBytes(host.agent_key)));
+
+/** @param {BreakGlassKey} one */
+export const breakGlassWords = async ({ key }) => words(await digest("break-glass-key", toBytes(key)));

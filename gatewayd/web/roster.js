@@ -44,7 +44,7 @@ const shape = record({
   uids: list(record({ host: text, uid: count, person: text })),
   cas: list(record({ id: text, certificate: bytes() })),
   audit_keys: list(bytes(65)),
-  break_glass_keys: list(bytes(65)),
+  break_glass_keys: list(record({ person: text, key: bytes(65) })),
   rules: record({
     quorum: count,
     floor: levels,
@@ -52,6 +52,7 @@ const shape = record({
     max_ttl_s: count,
     max_approve_by_s: count,
     distinct_client_class: flag,
+    break_glass: record({ delay_s: count, max_ttl_s: count }),
     gates: list(record({ hosts: which, targets: which, approvers: list(text) })),
   }),
 });
@@ -83,7 +84,7 @@ const names = (values) => values.flatMap((raw, i) => (i ? [", ", { raw, strong: 
 const where = (which, any, some) => ("any" in which ? [any] : [some, ...names(which.of)]);
 
 /** @param {Roster} roster @returns {Piece[][]} the rules of two-person approval, one sentence each */
-export function rules({ rules, rp_id, origins }) {
+export function rules({ rules, rp_id, origins, break_glass_keys }) {
   /** @type {Piece[][]} */
   const lines = [
     [`${rules.quorum === 2 ? "Two" : rules.quorum} different people must approve; never the one who asks.`],
@@ -99,6 +100,10 @@ export function rules({ rules, rp_id, origins }) {
       ])),
     ["Approvals are made only at ", ...names(origins), " (passkeys for ", { raw: rp_id }, ", for good)."],
   ];
+  if (break_glass_keys.length) {
+    const { delay_s, max_ttl_s } = rules.break_glass;
+    lines.push([`While no gateway can be reached, two holders of break-glass keys can approve: after ${duration(delay_s)} more, for at most ${duration(max_ttl_s)}.`]);
+  }
   if (rules.distinct_client_class) lines.push(["The two approvals must come from two different kinds of program."]);
   return lines;
 }

@@ -205,6 +205,7 @@ export interface Person {
 export type Which = { any: Record<string, never> } | { of: string[] };
 export interface Gate { hosts: Which; targets: Which; approvers: string[] }
 export interface Host { id: string; name: string; groups: string[]; host_key: B64; agent_key: B64 }
+export interface BreakGlassKey { person: string; key: B64 }
 export interface Roster {
   format: "twinlock-roster";
   format_version: 1;
@@ -220,7 +221,7 @@ export interface Roster {
   uids: { host: string; uid: number; person: string }[];
   cas: { id: string; certificate: B64 }[];
   audit_keys: B64[];
-  break_glass_keys: B64[];
+  break_glass_keys: BreakGlassKey[];
   rules: {
     quorum: number;
     floor: Assurance;
@@ -228,6 +229,7 @@ export interface Roster {
     max_ttl_s: number;
     max_approve_by_s: number;
     distinct_client_class: boolean;
+    break_glass: { delay_s: number; max_ttl_s: number };
     gates: Gate[];
   };
 }

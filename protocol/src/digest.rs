@@ -31,6 +31,8 @@ pub enum Domain {
     DeviceKeys,
     /// A host's two keys → the digest that its words are made from.
     HostKeys,
+    /// A break-glass key → the digest that its words are made from.
+    BreakGlassKey,
     /// What a host that joins signs with both its keys, and under which a token's secret is kept.
     HostJoin,
     /// The WebAuthn challenge of a possession statement.
@@ -69,6 +71,7 @@ impl Domain {
             Self::DeviceRecord => b"twinlock/device-record/v1\0",
             Self::DeviceKeys => b"twinlock/device-keys/v1\0",
             Self::HostKeys => b"twinlock/host-keys/v1\0",
+            Self::BreakGlassKey => b"twinlock/break-glass-key/v1\0",
             Self::HostJoin => b"twinlock/host-join/v1\0",
             Self::Possession => b"twinlock/possession/v1\0",
             Self::PossessionDevice => b"twinlock/possession-device/v1\0",

@@ -72,6 +72,18 @@ pub const DEFAULT_TTL_S: u32 = 15 * 60;
 pub const MAX_APPROVE_BY_S: u32 = 10 * 60;
 /// The default time from request to the second approval, in seconds.
 pub const DEFAULT_APPROVE_BY_S: u32 = 3 * 60;
+/// The shortest wait of a break-glass grant between two answers and the command, in seconds.
+pub const MIN_BREAK_GLASS_DELAY_S: u32 = 10;
+/// The longest such wait, in seconds.
+pub const MAX_BREAK_GLASS_DELAY_S: u32 = 60 * 60;
+/// The default of it, in seconds.
+pub const DEFAULT_BREAK_GLASS_DELAY_S: u32 = 60;
+/// The least that a roster may set as the longest life of a break-glass grant, in seconds.
+pub const MIN_BREAK_GLASS_TTL_S: u32 = 60;
+/// The longest life of a break-glass grant, in seconds, whatever the roster says.
+pub const MAX_BREAK_GLASS_TTL_S: u32 = 15 * 60;
+/// The default longest life of a break-glass grant, in seconds.
+pub const DEFAULT_BREAK_GLASS_TTL_S: u32 = 10 * 60;
 /// How far two clocks may differ, in seconds, before a request or certificate is refused.
 pub const CLOCK_SKEW_S: u64 = 120;
 /// A fresh ticket is shown this often, in seconds.

@@ -17,8 +17,8 @@ use crate::request::{
     Scope, StdinKind, Target, VERSION, View,
 };
 use crate::roster::{
-    Assurance, Ca, ClientClass, Device, FORMAT_VERSION, Gate, Host, HumanMark, Person, PersonKind, Roster,
-    RosterEnvelope, RosterFormat, Rules, Standing, VerifiedRoster, Which,
+    Assurance, BreakGlassRules, Ca, ClientClass, Device, FORMAT_VERSION, Gate, Host, HumanMark, Person, PersonKind,
+    Roster, RosterEnvelope, RosterFormat, Rules, Standing, VerifiedRoster, Which,
 };
 use crate::signature::{PublicKey, SigningKey};
 use crate::statement::{
@@ -376,6 +376,7 @@ impl Fixture {
                 max_ttl_s: 3600,
                 max_approve_by_s: 600,
                 distinct_client_class: false,
+                break_glass: BreakGlassRules::default(),
                 gates: vec![Gate {
                     hosts: Which::any(),
                     targets: Which::any(),

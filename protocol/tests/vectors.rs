@@ -13,7 +13,8 @@ use twinlock_protocol::ids::{CaId, GroupName, HostId, PersonId, RequestId, Termi
 use twinlock_protocol::request::{Arg, ElevationRequest, Mode, StdinKind};
 use twinlock_protocol::roster::change::{Change, changes};
 use twinlock_protocol::roster::{
-    Assurance, Device, GatewayEntry, Host, Roster, RosterEnvelope, Standing, Suspension, VerifiedRoster, Which,
+    Assurance, BreakGlassKey, BreakGlassRules, Device, GatewayEntry, Host, Roster, RosterEnvelope, Standing,
+    Suspension, VerifiedRoster, Which,
 };
 use twinlock_protocol::softphone::{Fixture, Phone, evidence, person};
 use twinlock_protocol::statement::{
@@ -526,6 +527,7 @@ fn changes_cases() -> Vec<ChangesCase> {
             roster.rules.floor = Assurance::B;
             roster.rules.aaguids = vec![Fixed([7; 16])];
             roster.rules.distinct_client_class = true;
+            roster.rules.break_glass = BreakGlassRules { delay_s: 120, max_ttl_s: 300 };
         }),
         ("hosts, uids and keys", |roster| {
             let mut host = roster.hosts[0].clone();
@@ -537,7 +539,7 @@ fn changes_cases() -> Vec<ChangesCase> {
                 person: id("alice"),
             });
             roster.audit_keys.push(host.host_key);
-            roster.break_glass_keys.push(host.agent_key);
+            roster.break_glass_keys.push(BreakGlassKey { person: id("bob"), key: host.agent_key });
             roster.hosts.push(host);
         }),
     ];

@@ -8,9 +8,10 @@ use twinlock_protocol::evidence::{Evidence, SignedRequest};
 use twinlock_protocol::ids::{DeviceId, GroupName, PersonId, TerminalCode, Ticket};
 use twinlock_protocol::request::{ElevationRequest, Login, RequestKind, Scope};
 use twinlock_protocol::roster::{
-    Assurance, Gate, PersonKind, RosterEnvelope, RosterError, ServiceOwner, Standing, Suspension, UidEntry,
-    VerifiedRoster, Which,
+    Assurance, BreakGlassKey, Gate, PersonKind, RosterEnvelope, RosterError, ServiceOwner, Standing, Suspension,
+    UidEntry, VerifiedRoster, Which,
 };
+use twinlock_protocol::signature::SigningKey;
 use twinlock_protocol::softphone::{AssertionForm, Fixture, Phone, evidence, person, start};
 use twinlock_protocol::statement::{
     APPROVAL_DOMAINS, ApprovalStatement, Decision, ROSTER_DOMAINS, RosterStatement, SignedStatement,
@@ -846,8 +847,36 @@ fn an_unsound_roster_does_not_decode() {
             f.roster.persons[2].devices[0].id = f.roster.persons[1].devices[0].id.clone();
         }),
         ("a device key for break-glass", |f| {
-            f.roster.break_glass_keys.extend(f.roster.persons[1].devices[0].device_key);
+            let person = f.roster.persons[1].id.clone();
+            let key = f.roster.persons[1].devices[0].device_key.unwrap();
+            f.roster.break_glass_keys.push(BreakGlassKey { person, key });
         }),
+        ("a break-glass key of nobody", |f| {
+            let (key, _) = SigningKey::generate().unwrap();
+            let person = PersonId::new("erin").unwrap();
+            f.roster.break_glass_keys.push(BreakGlassKey { person, key: key.public() });
+        }),
+        ("one break-glass key of two persons", |f| {
+            let (key, _) = SigningKey::generate().unwrap();
+            for at in [1, 2] {
+                let person = f.roster.persons[at].id.clone();
+                f.roster.break_glass_keys.push(BreakGlassKey { person, key: key.public() });
+            }
+        }),
+        ("a break-glass key of a service", |f| {
+            let (key, _) = SigningKey::generate().unwrap();
+            let owner = f.roster.persons[1].id.clone();
+            let mut robot = f.roster.persons[0].clone();
+            (robot.id, robot.name) = (PersonId::new("robot").unwrap(), "robot".into());
+            robot.logins = vec!["robot".into()];
+            robot.kind = PersonKind::Service(ServiceOwner { owner });
+            f.roster.break_glass_keys.push(BreakGlassKey { person: robot.id.clone(), key: key.public() });
+            f.roster.persons.push(robot);
+        }),
+        ("no break-glass delay", |f| f.roster.rules.break_glass.delay_s = 9),
+        ("a break-glass delay above an hour", |f| f.roster.rules.break_glass.delay_s = 3601),
+        ("a break-glass life above a quarter of an hour", |f| f.roster.rules.break_glass.max_ttl_s = 901),
+        ("a break-glass life below a minute", |f| f.roster.rules.break_glass.max_ttl_s = 59),
         ("a host key for audit", |f| f.roster.audit_keys.push(f.roster.hosts[0].host_key)),
         ("two CAs, one id", |f| f.roster.cas.push(f.roster.cas[0].clone())),
         ("one uid, two persons", |f| {

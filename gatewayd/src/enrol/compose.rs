@@ -7,8 +7,8 @@ use twinlock_protocol::digest::Digest;
 use twinlock_protocol::ids::{CaId, CredentialId, DeviceId, GroupName, PersonId};
 use twinlock_protocol::limits;
 use twinlock_protocol::roster::{
-    Assurance, Ca, ClientClass, Device, FORMAT_VERSION, Gate, Host, HumanMark, Person, PersonKind, Roster, RosterError,
-    RosterFormat, Rules, ServiceOwner, Standing, Which,
+    Assurance, BreakGlassRules, Ca, ClientClass, Device, FORMAT_VERSION, Gate, Host, HumanMark, Person, PersonKind,
+    Roster, RosterError, RosterFormat, Rules, ServiceOwner, Standing, Which,
 };
 
 /// The group whose members approve, in a roster that `init` makes.
@@ -129,6 +129,7 @@ impl Plan {
                 max_ttl_s: self.max_ttl_s,
                 max_approve_by_s: limits::MAX_APPROVE_BY_S,
                 distinct_client_class: false,
+                break_glass: BreakGlassRules::default(),
                 gates: vec![Gate {
                     hosts: Which::any(),
                     targets: Which::any(),

@@ -22,6 +22,7 @@ const FIELD = {
   attested: "Attested", host_key: "Host key", agent_key: "Agent key", key: "Key", sha256: "SHA-256", hosts: "Hosts of",
   targets: "As user", approvers: "Approved by", quorum: "How many must approve", floor: "Weakest device", aaguids: "Models that count",
   max_ttl_s: "Longest approval", max_approve_by_s: "Longest wait", distinct_client_class: "Two kinds of program",
+  break_glass_delay_s: "Wait before break-glass", break_glass_max_ttl_s: "Longest break-glass",
   rp_id: "Passkeys for", origins: "Page at", expires_at: "Valid until", order: "Order",
 };
 
@@ -33,7 +34,7 @@ function valueOf(field, value) {
   if (value === null) return ["none"];
   if (Array.isArray(value)) return value.length ? value.flatMap((one, i) => [i ? ", " : "", shown(one)]) : ["none"];
   if (field === "expires_at") return [date(Number(value))];
-  if (field.startsWith("max_")) return [duration(Number(value))];
+  if (field.startsWith("max_") || field.startsWith("break_glass_")) return [duration(Number(value))];
   if (field === "client_class") return [value === "page" ? "browser" : "terminal"];
   const level = /** @type {"A" | "B" | "C" | "D"} */ (value);
   if ((field === "assurance" || field === "floor") && "ABCD".includes(value)) return [levelWords(level)];
@@ -99,7 +100,7 @@ export function sentence(change, base, next) {
     case "audit_key":
       return [by("New audit key ", "No longer an audit key: ", ""), { raw: subject }];
     case "break_glass_key":
-      return [by("New break-glass key ", "No longer a break-glass key: ", ""), { raw: subject }];
+      return breakGlassSentence(kind, subject, base, next);
     case "gate":
       return [`Rule ${subject} of who approves what ${by("is new", "is gone", "changes")}`];
     case "rules":
@@ -107,6 +108,15 @@ export function sentence(change, base, next) {
     case "roster":
       return [isGrave(change) ? "The roster itself changes" : "The roster stays valid for another time"];
   }
+}
+
+/** @param {Change["kind"]} kind @param {string} key @param {Roster} base @param {Roster} next @returns {Piece[]} */
+function breakGlassSentence(kind, key, base, next) {
+  /** @param {Roster} roster */
+  const holder = (roster) => strong(nameOf(roster, roster.break_glass_keys.find((one) => one.key === key)?.person ?? key));
+  if (kind === "added") return [holder(next), " gets a break-glass key, to approve with while no gateway can be reached"];
+  if (kind === "removed") return ["A break-glass key of ", holder(base), " is withdrawn"];
+  return ["A break-glass key of ", holder(base), " becomes one of ", holder(next)];
 }
 
 /** @param {Change} change @param {Piece} who @param {Roster} next @returns {Piece[]} */
@@ -177,11 +187,12 @@ export function spoken(change, next) {
   const words = field(change, "words")?.to;
   if (change.kind === "removed" || typeof words !== "string") return null;
   const host = change.section === "host";
-  const person = deviceOf(next, change.subject)?.person;
+  const glass = next.break_glass_keys.find((one) => change.section === "break_glass_key" && one.key === change.subject);
+  const person = glass ? next.persons.find((one) => one.id === glass.person) : deviceOf(next, change.subject)?.person;
   const who = strong(host ? next.hosts.find((one) => one.id === change.subject)?.name ?? change.subject : person?.name ?? change.subject);
   return {
     who,
-    ask: host ? ["Ask whoever set up ", who, " to read these words from its terminal:"] : ["Ask ", who, " to read these words from that device:"],
+    ask: host ? ["Ask whoever set up ", who, " to read these words from its terminal:"] : ["Ask ", who, ` to read these words from that ${glass ? "key" : "device"}:`],
     confirm: host ? ["I heard the same words"] : [who, " read the same words to me"],
     words: words.split(" "),
   };
@@ -197,7 +208,7 @@ export function spoken(change, next) {
 export function changeCard({ section, kind, subject, fields }, title, grave, compare) {
   const there = fields.filter(({ from, to }) => from !== null || to !== null);
   const readable = there.filter((one) => !FOLDED.includes(one.field) && one.field !== "words");
-  const named = ["person", "device", "host"].includes(section) && subject !== ORDER;
+  const named = ["person", "device", "host", "break_glass_key"].includes(section) && subject !== ORDER;
   /** @type {FieldChange[]} */
   const id = named && kind !== "changed" ? [{ field: "id", from: subject, to: subject }] : [];
   const folded = [...id, ...there.filter((one) => FOLDED.includes(one.field))];

@@ -10,7 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Assurance, Ca, ClientClass, Device, Gate, Host, Person, PersonKind, Roster, Standing, Suspension, UidEntry, Which,
+    Assurance, BreakGlassKey, Ca, ClientClass, Device, Gate, Host, Person, PersonKind, Roster, Standing, Suspension,
+    UidEntry, Which,
 };
 use crate::bytes::Fixed;
 use crate::digest::Digest;
@@ -177,7 +178,13 @@ const SECTIONS: [(Section, Layout); 11] = [
         roster.cas.iter().map(|one| (one.id.to_string(), vec![("sha256", fingerprint(one))])).collect()
     }),
     (Section::AuditKey, |roster| roster.audit_keys.iter().map(|key| (key.to_text(), Vec::new())).collect()),
-    (Section::BreakGlassKey, |roster| roster.break_glass_keys.iter().map(|key| (key.to_text(), Vec::new())).collect()),
+    (Section::BreakGlassKey, |roster| {
+        let item = |one: &BreakGlassKey| {
+            let words = text(words(&one.key_digest()).join(" "));
+            (one.key.to_text(), vec![("person", text(&one.person)), ("words", words)])
+        };
+        roster.break_glass_keys.iter().map(item).collect()
+    }),
     (Section::Gate, gates),
     (Section::Rules, rules),
     (Section::Roster, |roster| {
@@ -322,6 +329,8 @@ fn rules(roster: &Roster) -> Vec<Item> {
         ("max_ttl_s", text(rules.max_ttl_s)),
         ("max_approve_by_s", text(rules.max_approve_by_s)),
         ("distinct_client_class", flag(rules.distinct_client_class)),
+        ("break_glass_delay_s", text(rules.break_glass.delay_s)),
+        ("break_glass_max_ttl_s", text(rules.break_glass.max_ttl_s)),
     ];
     vec![("rules".to_owned(), fields)]
 }

@@ -295,6 +295,41 @@ pub struct Gate {
     pub approvers: Vec<GroupName>,
 }
 
+/// A key with which a person signs when no gateway can be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlassKey {
+    /// Whose it is.
+    pub person: PersonId,
+    /// P-256, SEC1.
+    pub key: PublicKey,
+}
+
+impl BreakGlassKey {
+    /// The key's digest: its words are made from it, and its first eight bytes name the key in an
+    /// offline answer.
+    #[must_use]
+    pub fn key_digest(&self) -> Digest {
+        Digest::of(Domain::BreakGlassKey, &self.key.0)
+    }
+}
+
+/// What the offline path allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlassRules {
+    /// How long a command waits after both people said yes, in seconds of `CLOCK_BOOTTIME`.
+    pub delay_s: u32,
+    /// The longest life of such a grant, in seconds.
+    pub max_ttl_s: u32,
+}
+
+impl Default for BreakGlassRules {
+    fn default() -> Self {
+        Self { delay_s: limits::DEFAULT_BREAK_GLASS_DELAY_S, max_ttl_s: limits::DEFAULT_BREAK_GLASS_TTL_S }
+    }
+}
+
 /// The rules of T1, enforced by the module itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -312,6 +347,8 @@ pub struct Rules {
     pub max_approve_by_s: u32,
     /// The two approvals must come from two client classes (T2).
     pub distinct_client_class: bool,
+    /// What the offline path allows; without keys in [`Roster::break_glass_keys`] there is none.
+    pub break_glass: BreakGlassRules,
     /// Who may approve what, where.
     pub gates: Vec<Gate>,
 }
@@ -366,7 +403,7 @@ pub struct Roster {
     /// Keys that sign audit checkpoints.
     pub audit_keys: Vec<PublicKey>,
     /// Keys for the offline break-glass path.
-    pub break_glass_keys: Vec<PublicKey>,
+    pub break_glass_keys: Vec<BreakGlassKey>,
     /// The rules of T1.
     pub rules: Rules,
 }

@@ -17,8 +17,9 @@ mod step;
 
 pub use chain::{ChainError, RosterError, VerifiedRoster, verify_roster_signature};
 pub use content::{
-    AnyMark, Assurance, Ca, ClientClass, Device, FORMAT_VERSION, Gate, GatewayEntry, Host, HumanMark, Person,
-    PersonKind, Roster, RosterFormat, Rules, ServiceOwner, Standing, Suspension, UidEntry, Which,
+    AnyMark, Assurance, BreakGlassKey, BreakGlassRules, Ca, ClientClass, Device, FORMAT_VERSION, Gate, GatewayEntry,
+    Host, HumanMark, Person, PersonKind, Roster, RosterFormat, Rules, ServiceOwner, Standing, Suspension, UidEntry,
+    Which,
 };
 pub use envelope::RosterEnvelope;
 pub use step::Step;

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Device, FORMAT_VERSION, Gate, Host, Person, PersonKind, Roster, RosterError, ServiceOwner, UidEntry};
+use super::{
+    BreakGlassRules, Device, FORMAT_VERSION, Gate, Host, Person, PersonKind, Roster, RosterError, ServiceOwner,
+    UidEntry,
+};
 use crate::ids::{HostId, PersonId};
 use crate::limits;
 
@@ -39,6 +42,12 @@ impl Roster {
         }
         if !(1..=limits::MAX_APPROVE_BY_S).contains(&self.rules.max_approve_by_s) {
             return unsound("max_approve_by_s is 1 to 600");
+        }
+        let BreakGlassRules { delay_s, max_ttl_s } = self.rules.break_glass;
+        if !(limits::MIN_BREAK_GLASS_DELAY_S..=limits::MAX_BREAK_GLASS_DELAY_S).contains(&delay_s)
+            || !(limits::MIN_BREAK_GLASS_TTL_S..=limits::MAX_BREAK_GLASS_TTL_S).contains(&max_ttl_s)
+        {
+            return unsound("the break-glass delay is 10 to 3600, its max_ttl_s 60 to 900");
         }
         if self.rules.quorum != limits::MIN_QUORUM {
             return unsound("the quorum is 2");
@@ -90,7 +99,7 @@ impl Roster {
             .chain(self.hosts.iter().map(|host| &host.host_key))
             .chain(self.hosts.iter().map(|host| &host.agent_key))
             .chain(&self.audit_keys)
-            .chain(&self.break_glass_keys);
+            .chain(self.break_glass_keys.iter().map(|one| &one.key));
         if !keys.clone().all(|key| key.0.starts_with(&[4])) {
             return Err(RosterError::Unsound("a key is an uncompressed point"));
         }
@@ -171,6 +180,9 @@ impl Roster {
         let targets = self.rules.gates.iter().filter_map(|gate| gate.targets.named()).flatten();
         if !targets.into_iter().all(|target| login_fits(target)) {
             return unsound("a target is 1 to 255 bytes of plain text");
+        }
+        if !self.break_glass_keys.iter().all(|one| humans.contains(&one.person)) {
+            return unsound("a break-glass key is a human's of the roster");
         }
         let hosts: BTreeSet<&HostId> = self.hosts.iter().map(|host| &host.id).collect();
         let known = |entry: &UidEntry| hosts.contains(&entry.host) && persons.contains(&entry.person);

@@ -4,7 +4,8 @@
 use crate::support::{NOW, Scene, approver, ca, device_id, group, id, person_mut};
 use twinlock_protocol::refusal::DenyReason;
 use twinlock_protocol::roster::{
-    Assurance, Ca, ClientClass, Roster, RosterEnvelope, RosterError, Standing, Step, Suspension, VerifiedRoster,
+    Assurance, BreakGlassKey, Ca, ClientClass, Roster, RosterEnvelope, RosterError, Standing, Step, Suspension,
+    VerifiedRoster,
 };
 use twinlock_protocol::softphone::{Fixture, Phone};
 use twinlock_protocol::statement::{POSSESSION_DOMAINS, ROSTER_DOMAINS, RosterStatement, SignedStatement};
@@ -591,7 +592,12 @@ fn no_key_stands_twice_under_any_spelling() {
         mirrored.0[33 + at] = u8::try_from(difference.rem_euclid(256)).unwrap();
     }
     assert_ne!(mirrored, bobs);
-    assert_eq!(judge(&|roster| roster.break_glass_keys.push(mirrored)), twice);
+    assert_eq!(
+        judge(&|roster| roster
+            .break_glass_keys
+            .push(BreakGlassKey { person: roster.persons[1].id.clone(), key: mirrored })),
+        twice
+    );
     let mut compressed = bobs;
     compressed.0[0] = 2;
     assert_eq!(
