@@ -15,7 +15,7 @@ use twinlock_protocol::request::{
 };
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::signature::{PublicKey, SigningKey};
-use twinlock_protocol::verify::{Signer, VerifiedRequest, verify_request};
+use twinlock_protocol::verify::{VerifiedRequest, verify_request};
 use twinlock_protocol::{Bytes, DenyReason, Fixed, escape, limits};
 use zeroize::Zeroizing;
 
@@ -274,6 +274,7 @@ fn wait<S: Conversation + GrantStore>(
         code,
         deadline_ms,
         link,
+        newcomers: Vec::new(),
     };
     let mut screen = Screen::new(Look::of(&facts.environment, config.qr), head(roster, request));
     terminal.flush_input();
@@ -281,6 +282,7 @@ fn wait<S: Conversation + GrantStore>(
     let own = Own {
         roster,
         request,
+        newcomers: &asking.newcomers,
         approve_by_boot_ms: deadline_ms,
         max_ttl_s: config.max_ttl_s,
         roster_dir: &config.roster_dir,
@@ -288,7 +290,7 @@ fn wait<S: Conversation + GrantStore>(
     };
     let verified = answered.and_then(|granted| verify(&own, &granted, pkcs8, Now { wall: wall(), boot_ms: boot_ms() }));
     let verified = verified.map_err(|refusal| asking.audit(refusal, signals));
-    let last = verified.as_ref().map(|verified| last_lines(roster, verified)).unwrap_or_default();
+    let last = verified.as_ref().map(last_lines).unwrap_or_default();
     screen.close(session, terminal.size(), &last);
     terminal.flush_input();
     let grant = verified?.grant;
@@ -327,17 +329,13 @@ fn what(request: &ElevationRequest) -> String {
 }
 
 /// What stays on the terminal after a grant.
-fn last_lines(roster: &VerifiedRoster, verified: &Verified) -> Vec<String> {
-    let name = |signer: &Signer| {
-        let person = roster.roster().person(signer.person());
-        person.map_or_else(String::new, |person| escape::visible(person.name.as_bytes()))
-    };
-    let [first, second] = verified.approval.signers();
+fn last_lines(verified: &Verified) -> Vec<String> {
+    let [first, second] = verified.approvers.each_ref().map(|name| escape::visible(name.as_bytes()));
     let serial = verified.grant.serial.to_string();
     vec![format!(
         "{} and {} approved {}; certificate {}:.. ends {}",
-        name(first),
-        name(second),
+        first,
+        second,
         time_of_day(wall()),
         serial.get(..5).unwrap_or_default(),
         time_of_day(verified.not_after)

@@ -24,6 +24,10 @@ use crate::terminal::Terminal;
 const LOST_MS: u64 = (limits::LINK_GRACE_S as u64 + 5) * 1000;
 /// Between two tries to get the link back, in milliseconds.
 const RETRY_MS: u64 = 500;
+/// So many approvers may have joined since the request was made; two would do.
+const NEWCOMERS: usize = 16;
+/// So much is shown of the id of one of them: a name of the gateway's choice, not a sentence.
+const SHOWN_ID: usize = 20;
 
 /// One request on its way.
 pub struct Asking<'a> {
@@ -43,6 +47,9 @@ pub struct Asking<'a> {
     pub deadline_ms: u64,
     /// The connection on which rosters were asked for; none where it broke.
     pub link: Option<Link>,
+    /// Who approved by the gateway's word and is not in the pinned roster: a newer one, which comes
+    /// with the evidence, must have them.
+    pub newcomers: Vec<PersonId>,
 }
 
 /// What is known of the request so far.
@@ -126,7 +133,7 @@ impl Asking<'_> {
     }
 
     fn run(
-        &self,
+        &mut self,
         conversation: &mut dyn Conversation,
         terminal: &Terminal,
         screen: &mut Screen,
@@ -218,7 +225,7 @@ impl Asking<'_> {
         Ok(Step::Wait)
     }
 
-    fn event(&self, event: ModuleEvent, progress: &mut Progress) -> Result<Step, Refusal> {
+    fn event(&mut self, event: ModuleEvent, progress: &mut Progress) -> Result<Step, Refusal> {
         let broken = |rule: &'static str| Err(Refusal::logging(DenyReason::WireMismatch, rule));
         match event {
             ModuleEvent::Accepted(accepted) => {
@@ -262,18 +269,34 @@ impl Asking<'_> {
         }
     }
 
-    fn approved(&self, person: PersonId, progress: &mut Progress) -> Result<(), Refusal> {
+    fn approved(&mut self, person: PersonId, progress: &mut Progress) -> Result<(), Refusal> {
         if progress.approved.contains(&person) {
             return Ok(());
         }
-        let name = self.name(&person).ok_or(DenyReason::ApproverUnknown)?;
-        progress.note = Some(format!("{name} approved {}", time_of_day(wall())));
+        let who = match self.name(&person) {
+            Some(name) => name,
+            None => self.newcomer(&person)?,
+        };
+        progress.note = Some(format!("{who} approved {}", time_of_day(wall())));
         progress.approved.push(person);
         progress.slot = 2;
         progress.claimed = false;
         // This ticket is spent; the next one comes with its own event.
         progress.ticket = None;
         Ok(())
+    }
+
+    /// Whoever joined since this request was made is as unknown here as somebody made up. The roster
+    /// that comes with the evidence tells them apart, see `verify`.
+    fn newcomer(&mut self, person: &PersonId) -> Result<String, Refusal> {
+        if self.newcomers.len() >= NEWCOMERS {
+            return Err(Refusal::logging(DenyReason::WireMismatch, "approvals by more newcomers than can be"));
+        }
+        self.newcomers.push(person.clone());
+        let id = person.as_str();
+        // An id is ASCII of a closed alphabet: it can be cut anywhere, and stands as it is.
+        let shown = id.get(..SHOWN_ID).map_or_else(|| id.to_owned(), |start| format!("{start}.."));
+        Ok(format!("somebody new (\"{shown}\", not verified yet)"))
     }
 
     /// A denial refuses whether or not it verifies; the words are shown only when it does.
@@ -288,6 +311,11 @@ impl Asking<'_> {
                 Refusal::saying(DenyReason::Denied, said)
             }
             Ok(VerifiedAnswer::Approval(_)) => DenyReason::EvidenceMalformed.into(),
+            // Perhaps by a newer roster, which does not come with a denial: no proof, and no alarm.
+            Err(DenyReason::ApproverUnknown | DenyReason::ApproverNotEligible) => {
+                let said = "so says the gateway, by somebody whom this host does not know as an approver";
+                Refusal::told(DenyReason::Denied, Some(said.to_owned()))
+            }
             Err(reason) => reason.into(),
         }
     }

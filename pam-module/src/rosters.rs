@@ -70,8 +70,14 @@ fn ask(
             }
         };
         let Some((newest, envelope)) = follow(roster, &envelopes) else { return Ok(()) };
-        roster_slots::adopt(directory, owner, &newest, &envelope)?;
-        *roster = newest;
+        *roster = match roster_slots::adopt(directory, owner, &newest, &envelope) {
+            // Another elevation was faster, or `host join` put another chain there: what is pinned
+            // now counts, and the agent may have more above that.
+            Err(refusal) if refusal.reason == DenyReason::RosterMismatch && boot_ms() < give_up_at => {
+                roster_slots::load(directory, owner)?
+            }
+            stored => stored.map(|()| newest)?,
+        };
     }
 }
 

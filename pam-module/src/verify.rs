@@ -7,8 +7,9 @@ use std::path::Path;
 
 use twinlock_certs::check::{self, CheckedCertificate, Expected};
 use twinlock_protocol::evidence::Evidence;
+use twinlock_protocol::ids::PersonId;
 use twinlock_protocol::roster::{Ca, VerifiedRoster};
-use twinlock_protocol::verify::{TwoPersonApproval, VerifiedRequest, verify_evidence};
+use twinlock_protocol::verify::{VerifiedRequest, verify_evidence};
 use twinlock_protocol::wire::module::Granted;
 use twinlock_protocol::{DenyReason, UnixTime};
 use zeroize::Zeroizing;
@@ -24,6 +25,8 @@ pub struct Own<'a> {
     pub roster: &'a VerifiedRoster,
     /// The request, as this very invocation made and verified it.
     pub request: &'a VerifiedRequest,
+    /// Who approved by the gateway's word and is not in that roster.
+    pub newcomers: &'a [PersonId],
     /// Until when both approvals count, in milliseconds of `CLOCK_BOOTTIME`.
     pub approve_by_boot_ms: u64,
     /// The host's ceiling, in seconds.
@@ -47,8 +50,8 @@ pub struct Now {
 pub struct Verified {
     /// The grant.
     pub grant: Grant,
-    /// Who approved.
-    pub approval: TwoPersonApproval,
+    /// The names of those who approved, as the roster has them under which they did.
+    pub approvers: [String; 2],
     /// The certificate's end, by the gateway's clock.
     pub not_after: UnixTime,
 }
@@ -69,6 +72,11 @@ pub fn verify(
     }
     let evidence = verify_evidence(own.roster, own.request, &granted.evidence.0, now.wall)?;
     let roster = evidence.head().unwrap_or(own.roster);
+    let person = |id: &PersonId| roster.roster().person(id).ok_or(DenyReason::ApproverUnknown);
+    // The requester was told that these approved: whoever is in no roster was made up.
+    own.newcomers.iter().try_for_each(|id| person(id).map(drop))?;
+    let [first, second] = evidence.signers();
+    let approvers = [person(first.person())?.name.clone(), person(second.person())?.name.clone()];
     match evidence.head_envelope() {
         Some(envelope) => roster_slots::adopt(own.roster_dir, own.owner, roster, envelope)?,
         None => roster_slots::check_newest(own.roster_dir, own.owner, roster)?,
@@ -99,7 +107,7 @@ pub fn verify(
         session_key,
         deadline_boot_ms: now.boot_ms.saturating_add(life_ms),
     };
-    Ok(Verified { grant, approval: evidence.into_approval(), not_after: certificate.not_after() })
+    Ok(Verified { grant, approvers, not_after: certificate.not_after() })
 }
 
 /// The CA of the roster under which the certificate is good. With several, the last one's reason

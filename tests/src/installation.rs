@@ -298,7 +298,18 @@ impl Installation<'_> {
     /// a restarted gateway or a newer roster has just retired the code. Returns the ticket that served.
     #[track_caller]
     pub fn approve_scanned(&self, terminal: &Terminal, previous: Option<&str>, person: &str, state: &str) -> String {
-        let mut approver = self.approver(person);
+        self.approve_scanned_by(terminal, previous, &mut self.approver(person), state)
+    }
+
+    /// The same for somebody with a phone of their own.
+    #[track_caller]
+    pub fn approve_scanned_by(
+        &self,
+        terminal: &Terminal,
+        previous: Option<&str>,
+        approver: &mut Approver<'_>,
+        state: &str,
+    ) -> String {
         let mut previous = previous.map(str::to_owned);
         for _ in 0..5 {
             let ticket = scan_ticket(terminal, previous.as_deref());

@@ -186,6 +186,32 @@ fn somebody_who_enrolled_by_a_link_approves_a_real_sudo() {
     });
 }
 
+/// The request waits while somebody joins: they approve it, by a roster that the host first sees with
+/// the evidence. (Somebody made up instead: the hostile cases "an approver who is not in the roster".)
+#[test]
+fn who_joins_while_a_request_waits_approves_that_very_request() {
+    in_namespace(here!(), |bed| {
+        let installation = start(bed);
+        let mut terminal = bed.terminal("alice", &["sudo", "id", "-un"]);
+        let _of_the_older_roster = scan_ticket(&terminal, None);
+        let invited =
+            tool(&["person", "invite", "grace", "--name", "Grace", "--logins", "grace", "--approver", "--json"]);
+        let link: Value = serde_json::from_str(&invited).unwrap();
+        let secret = link["link"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        let phone = enrol(&installation, "grace", &secret);
+        seal_last(&installation);
+        assert_eq!(pinned(), 1);
+        let mut grace = Approver::new(&installation.site, &installation.roster, &phone);
+        let first = installation.approve_scanned_by(&terminal, None, &mut grace, "approved_first");
+        terminal.wait_for("somebody new (\"grace\", not verified yet) approved", LIMIT);
+        installation.approve_scanned(&terminal, Some(&first), "bob", "granted");
+        assert_eq!(terminal.exit_code(LIMIT), 0, "{}", terminal.screen());
+        assert!(terminal.screen().contains("Grace and bob approved"), "{}", terminal.screen());
+        assert_eq!(pinned(), 2, "the module took the version that came with the evidence");
+        assert!(!bed.syslog().iter().any(|line| line.contains("approver-unknown")), "no alarm");
+    });
+}
+
 /// Catalogue: I3 (control: a_suspended_persons_approval_does_not_count_at_the_host_within_seconds)
 #[test]
 fn a_host_that_was_away_takes_several_versions_at_once() {

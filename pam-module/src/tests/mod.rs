@@ -5,6 +5,7 @@
 
 mod granted;
 mod link;
+mod newcomers;
 mod passes;
 mod refused;
 mod rosters;

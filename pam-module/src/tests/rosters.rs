@@ -11,19 +11,19 @@ use super::*;
 use crate::roster_slots::{adopt, load};
 
 /// A bench whose roster has gone on: what came after the pinned version.
-struct Chain {
-    bench: Bench,
-    envelopes: Vec<RosterEnvelope>,
-    heads: Vec<VerifiedRoster>,
+pub struct Chain {
+    pub bench: Bench,
+    pub envelopes: Vec<RosterEnvelope>,
+    pub heads: Vec<VerifiedRoster>,
 }
 
 impl Chain {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let bench = Bench::new();
         Self { heads: vec![bench.roster.clone()], bench, envelopes: Vec::new() }
     }
 
-    fn step(mut self, signers: &[&str], edit: impl FnOnce(&mut Roster)) -> Self {
+    pub fn step(mut self, signers: &[&str], edit: impl FnOnce(&mut Roster)) -> Self {
         let head = self.heads.last().unwrap().clone();
         let (envelope, head) = self.bench.fixture.step(&head, signers, edit);
         self.envelopes.push(envelope);
@@ -31,17 +31,17 @@ impl Chain {
         self
     }
 
-    fn bytes(&self) -> Vec<Bytes> {
+    pub fn bytes(&self) -> Vec<Bytes> {
         self.envelopes.iter().map(|envelope| Bytes(envelope.to_bytes())).collect()
     }
 
     /// The version that the host pins.
-    fn pinned(&self) -> u64 {
+    pub fn pinned(&self) -> u64 {
         load(&self.bench.path("roster"), owner()).unwrap().version
     }
 
     /// One `account` call: the agent has these rosters, and an honest gateway grants under its head.
-    fn run(&self, rosters: Vec<Bytes>) -> (Result<Outcome, Refusal>, u64) {
+    pub fn run(&self, rosters: Vec<Bytes>) -> (Result<Outcome, Refusal>, u64) {
         let (outcome, version) = self.bench.play(&mut Bench::script(), |agent| {
             agent.rosters = rosters;
             let Some(ModuleMessage::Submit(submit)) = agent.hear() else { return 0 };
@@ -58,7 +58,7 @@ impl Chain {
     }
 
     /// What an honest gateway sends: everything above the request's roster goes with it.
-    fn grant(&self, request: &VerifiedRequest, people: &[&str]) -> Granted {
+    pub fn grant(&self, request: &VerifiedRequest, people: &[&str]) -> Granted {
         let statements = people
             .iter()
             .map(|person| self.bench.fixture.phone(person).answer(&self.bench.roster, request.id(), Decision::Approve))
@@ -193,6 +193,63 @@ fn an_agent_that_keeps_its_answer_back_delays_a_little_and_changes_nothing() {
     assert_eq!((outcome, late), (Ok(Outcome::Allowed), true));
     assert!(begun.elapsed() < std::time::Duration::from_secs(6));
     assert_eq!(chain.pinned(), 1);
+}
+
+/// Another elevation pins a newer version, or `host join` another chain, while the agent answers: what
+/// is pinned then is what the request is made under.
+#[test]
+fn who_is_overtaken_while_following_goes_on_from_what_is_pinned_now() {
+    let run = |chain: &Chain, meanwhile: &(dyn Fn() + Sync), answers: &[Vec<Bytes>]| {
+        let (outcome, asked) = chain.bench.play(&mut Bench::script(), |agent| {
+            let mut asked = Vec::new();
+            loop {
+                match twinlock_protocol::wire::message(&read_frame(&mut agent.stream).unwrap(), limits::FRAME_BYTES) {
+                    Ok(ModuleMessage::Rosters(ask)) => {
+                        if asked.is_empty() {
+                            meanwhile();
+                        }
+                        let envelopes = answers.get(asked.len()).cloned().unwrap_or_default();
+                        asked.push(ask.above);
+                        agent.say(&ModuleEvent::Rosters(Rosters { envelopes }));
+                    }
+                    Ok(ModuleMessage::Submit(submit)) => {
+                        let bytes = &submit.signed.request.0;
+                        let request = twinlock_protocol::request::ElevationRequest::from_bytes(bytes).unwrap();
+                        agent.say(&ModuleEvent::Refused(Refused { reason: DenyReason::Expired, retry_after_s: None }));
+                        return (asked, Some(request.roster));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        });
+        assert_eq!(outcome.unwrap_err().reason, DenyReason::Expired, "it came as far as asking people");
+        asked
+    };
+    let chain = || {
+        let shortest = |roster: &mut Roster| roster.rules.max_ttl_s = 500;
+        Chain::new().step(&["bob", "carol"], shorter).step(&["bob", "dave"], shortest)
+    };
+    // Control: nobody meddles.
+    let alone = chain();
+    let answers = [vec![alone.bytes()[0].clone()], vec![alone.bytes()[1].clone()]];
+    assert_eq!(run(&alone, &|| (), &answers), (vec![1, 2, 3], Some(alone.heads[2].reference())));
+
+    let overtaken = chain();
+    let directory = overtaken.bench.path("roster");
+    let faster = || adopt(&directory, owner(), &overtaken.heads[2], &overtaken.envelopes[1]).unwrap();
+    let answers = [vec![overtaken.bytes()[0].clone()]];
+    assert_eq!(run(&overtaken, &faster, &answers), (vec![1, 3], Some(overtaken.heads[2].reference())));
+    assert_eq!(overtaken.pinned(), 3);
+
+    let joined = chain();
+    let directory = joined.bench.path("roster");
+    let mut other = joined.bench.fixture.roster.clone();
+    (other.version, other.previous, other.rules.max_ttl_s) = (1, None, 700);
+    let signatures = joined.bench.fixture.phones.iter().map(|phone| phone.sign_roster(&other)).collect();
+    let other = RosterEnvelope::new(&other, signatures);
+    let join = || roster_slots::store(&directory, owner(), 1, other.digest, &other.to_bytes()).unwrap();
+    let (asked, under) = run(&joined, &join, &[joined.bytes(), joined.bytes()]);
+    assert_eq!((asked, under.unwrap().digest), (vec![1, 1], other.digest), "the chain that was left stays left");
 }
 
 /// The slots as a write that stopped after `written` bytes leaves them.
