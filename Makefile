@@ -4,6 +4,8 @@ SHELL := /bin/sh
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What the demo reads from its caller.
 export SHELL_ME PHONES ORIGIN TLS_CERT TLS_KEY SUMMARY
+# What packages read from theirs.
+export PROFILE VERSION OUT
 
 .PHONY: help
 help: ## this list
@@ -70,3 +72,11 @@ bench: deps build ## what an elevation costs, with the floors that fail a build
 catalogue: ## attack id, its test, its positive control; fails when a control is missing
 	@tests/scripts/catalogue
 	@tests/scripts/past-attacks
+
+.PHONY: packages
+packages: package-deps ## debs and rpms into target/packages; PROFILE=dev for quick ones, VERSION=
+	@packaging/scripts/packages
+
+.PHONY: package-deps
+package-deps: # what only packages need
+	@tests/scripts/deps.sh packages

@@ -1,13 +1,17 @@
 #!/bin/sh
 # Installs what building, testing and the demo need. Idempotent: says "nothing to do" and
 # ends within a second when all is there. It never touches the system's PAM or sudo
-# configuration, and writes only packages and ./target besides.
+# configuration, and writes only packages and ./target besides. `deps.sh packages`: what building
+# and judging packages needs, and nothing else.
 set -eu
 cd "$(dirname "$0")/../.."
 
 PACKAGES="libpam0g-dev gcc make sudo chromium chromium-driver zbar-tools tmux pamtester
 valgrind libnss3-tools fonts-dejavu-core openssl strace python3 python3-venv iproute2
 procps util-linux openssh-client npm ca-certificates"
+[ "${1:-}" != packages ] || PACKAGES="libpam0g-dev gcc make python3 debhelper dh-sequence-installsysusers
+dh-apparmor dpkg-dev fakeroot lintian man-db rpm rpmlint checkpolicy semodule-utils apparmor systemd binutils
+ca-certificates"
 PKILINT=0.13.3
 SUDO_RS=0.2.15
 # Where cargo builds, as cargo itself decides.
@@ -39,6 +43,10 @@ if [ -n "$missing" ]; then
 fi
 
 command -v cargo >/dev/null 2>&1 || fail "no cargo: install the Rust toolchain (rustup.rs) first"
+if [ "${1:-}" = packages ]; then
+    if [ -n "$done_something" ]; then echo "deps: done"; else echo "deps: nothing to do"; fi
+    exit 0
+fi
 
 # ---- the certificate linter, a second opinion on what we issue -------------------------
 have=$("$TARGET/venv/bin/python" -c \

@@ -31,7 +31,7 @@ use self::link::LinkEvent;
 use self::modules::ConnEvent;
 use self::relay::{ConnId, Effect, Input, Relay};
 use self::watch::{ForReaper, LinkNow};
-use crate::reaper::sockets::{self, Passed};
+use crate::reaper::sockets::{self, Passed, Pulse};
 
 /// How often requests that wait for a link are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -76,7 +76,10 @@ async fn serve(config: Config) -> Result<(), AgentError> {
     let tls = TlsConnector::from(tls::client(&config.host, &config.key)?);
     let socket = |source| AgentError::Socket { path: config.socket.clone(), source };
     // 0600: root connects whoever owns it; nobody else may speak anyhow.
-    let listener = Passed::from_environment()?.listener(&config.socket, 0o600).map_err(socket)?;
+    let mut passed = Passed::from_environment()?;
+    let listener = passed.listener(&config.socket, 0o600).map_err(socket)?;
+    passed.close_the_rest();
+    let pulse = Pulse::default();
     let config = Arc::new(config);
     let chain = Arc::new(Mutex::new(Chain::load(config.roster_dir.clone())));
     let (link_events, from_link) = mpsc::channel(QUEUE);
@@ -98,8 +101,8 @@ async fn serve(config: Config) -> Result<(), AgentError> {
         () = link::keep(config.clone(), tls, chain, link_events) => {}
         () = modules::accept(listener, connections, conn_events) => {}
         () = watch::keep(config.reaper_socket.clone(), link_seen, for_reaper) => {}
-        () = agent.run(from_link, from_modules) => {}
-        () = sockets::tell_systemd() => {}
+        () = agent.run(from_link, from_modules, &pulse) => {}
+        () = sockets::tell_systemd(pulse.clone()) => {}
         stopped = sockets::stop_signal() => stopped?,
     }
     Ok(())
@@ -116,9 +119,10 @@ struct Agent {
 }
 
 impl Agent {
-    async fn run(mut self, mut link: mpsc::Receiver<LinkEvent>, mut modules: mpsc::Receiver<ConnEvent>) {
+    async fn run(mut self, mut link: mpsc::Receiver<LinkEvent>, mut modules: mpsc::Receiver<ConnEvent>, pulse: &Pulse) {
         let mut ticks = tokio::time::interval(TICK);
         loop {
+            pulse.beat();
             let input = tokio::select! {
                 Some(event) = link.recv() => self.on_link(event),
                 Some(event) = modules.recv() => self.on_module(event),

@@ -20,7 +20,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 pub use output::Failure;
 
@@ -70,6 +70,12 @@ enum Command {
 enum ApproverCommand {
     /// Invite somebody to enrol a device
     Invite(person::InviteArgs),
+}
+
+/// The whole command line as clap knows it, for manual pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the command line and returns its exit code: 0 done, 1 refused or failed, 2 wrong usage.

@@ -19,14 +19,18 @@ pub mod sockets;
 mod tty;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::config::{Config, ConfigError};
 use self::keeper::Keeper;
 use self::records::Records;
-use self::sockets::Passed;
+use self::sockets::{Passed, Pulse};
 
+/// How often the reaper looks whether it could still do its work.
+const BEAT: Duration = Duration::from_secs(1);
 /// SIGXFSZ on every Linux platform that Rust supports but MIPS and PA-RISC.
 const SIGXFSZ: i32 = 25;
 
@@ -91,13 +95,28 @@ async fn serve(config: Config) -> Result<(), ReaperError> {
     // Anybody may connect; credentials decide what they may say.
     let modules = listener(&config.socket, 0o666)?;
     let users = listener(&config.user_socket, 0o666)?;
+    passed.close_the_rest();
+    let pulse = Pulse::default();
     tracing::info!(socket = %config.socket.display(), leaves = %leaves.display(), "the reaper is ready");
     tokio::select! {
         () = clients::serve(keeper.clone(), modules, config.agent_uid) => {}
-        () = clients::serve_users(keeper, users) => {}
-        () = sockets::tell_systemd() => {}
+        () = clients::serve_users(keeper.clone(), users) => {}
+        () = beat(&keeper, &pulse) => {}
+        () = sockets::tell_systemd(pulse.clone()) => {}
         stopped = sockets::stop_signal() => stopped?,
     }
     tracing::info!("the reaper stops; sessions go on");
     Ok(())
+}
+
+/// A round of what every registration and every end needs: this thread, the list of sessions, and a
+/// thread for blocking work, where records are written and sessions are killed.
+async fn beat(keeper: &Arc<Keeper>, pulse: &Pulse) {
+    loop {
+        let keeper = keeper.clone();
+        if tokio::task::spawn_blocking(move || keeper.grants_of(u32::MAX).len()).await.is_ok() {
+            pulse.beat();
+        }
+        tokio::time::sleep(BEAT).await;
+    }
 }

@@ -29,6 +29,7 @@ use crate::config::{ConfigError, GatewayConfig};
 use crate::enrol::passkey::{Registrar, RegistrarError};
 use crate::issue::{Issuer, LoadError};
 use crate::limits::Limits;
+use crate::reaper::sockets::{Passed, Pulse, tell_stopping, tell_systemd};
 use crate::roster::{Changes, Link, Rosters};
 use crate::store::{Sqlite, Store, StoreError, Transaction, Work};
 
@@ -119,20 +120,21 @@ pub fn run(config: &Path) -> Result<(), ServeError> {
     let config = GatewayConfig::load(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let running = start(config, Arc::new(SystemClock)).await?;
+        let running = start_on(config, Arc::new(SystemClock), Passed::from_environment()?).await?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
-        // Without systemd there is nobody to notify.
-        let _notified = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let alive = tell_systemd(running.pulse.clone());
+        tokio::pin!(alive);
         loop {
             tokio::select! {
+                () = &mut alive => break,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hang_up.recv() => running.reload(),
             }
         }
-        let _notified = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        tell_stopping();
         running.stop().await;
         Ok(())
     })
@@ -153,6 +155,7 @@ pub struct Running {
     config: GatewayConfig,
     tls: TlsSource,
     sinks: Arc<Sinks>,
+    pulse: Pulse,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     _lock: std::fs::File,
@@ -180,11 +183,15 @@ impl Running {
     }
 }
 
-/// Starts a gateway; everything listens when this returns.
+/// Starts a gateway on listeners of its own; everything listens when this returns.
 ///
 /// # Errors
 /// [`ServeError`]; nothing listens then.
 pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Running, ServeError> {
+    start_on(config, clock, Passed::default()).await
+}
+
+async fn start_on(config: GatewayConfig, clock: Arc<dyn Clock>, mut passed: Passed) -> Result<Running, ServeError> {
     let warnings = config.warnings();
     let dir = config.state_dir.clone();
     let lock = lock(&dir)?;
@@ -222,17 +229,18 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
     engine.metrics.watch(Arc::clone(&sinks));
     let approvers = Arc::new(Approvers::start(Arc::clone(&engine)).map_err(ServeError::Approvers)?);
 
-    let approver_listener = listen(config.approver.listen).await?;
-    let agent_listener = listen(config.agents.listen).await?;
+    let approver_listener = listen(&mut passed, config.approver.listen).await?;
+    let agent_listener = listen(&mut passed, config.agents.listen).await?;
     let monitor_listener = match &config.monitor {
-        Some(monitor) => Some(listen(monitor.listen).await?),
+        Some(monitor) => Some(listen(&mut passed, monitor.listen).await?),
         None => None,
     };
-    let admin_listener = listen_unix(&config.admin.socket)?;
+    let admin_listener = listen_unix(&mut passed, &config.admin.socket)?;
+    passed.close_the_rest();
     let (approver_at, agents_at) = (approver_listener.local_addr()?, agent_listener.local_addr()?);
     let monitor_at = monitor_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
-    let stop = CancellationToken::new();
+    let (stop, pulse) = (CancellationToken::new(), Pulse::default());
     let mut tasks = JoinSet::new();
     let connections = Connections::new(config.limits.connections_per_address, config.limits.connections);
     let registrar = registrar(&config, &engine.roster().rp_id)?;
@@ -266,7 +274,8 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
         warnings: Arc::new(warnings),
     };
     tasks.spawn(serve_root(admin_listener, admin::router(admin), stop.clone()));
-    tasks.spawn(pass_time(Arc::clone(&engine), approvers, Arc::clone(&changes), stop.clone()));
+    let round = Round { engine: Arc::clone(&engine), approvers, changes: Arc::clone(&changes), pulse: pulse.clone() };
+    tasks.spawn(pass_time(round, stop.clone()));
     tasks.spawn(keep_crl(Arc::clone(&engine), stop.clone()));
     tracing::info!(approver = %approver_at, agents = %agents_at, monitor = %monitor_at.map_or_else(|| "none".to_owned(), |at| at.to_string()), origin = %config.origin, "the gateway serves");
     Ok(Running {
@@ -278,6 +287,7 @@ pub async fn start(config: GatewayConfig, clock: Arc<dyn Clock>) -> Result<Runni
         config,
         tls,
         sinks,
+        pulse,
         stop,
         tasks,
         _lock: lock,
@@ -336,14 +346,17 @@ async fn load_rosters(dir: &Path, store: &Sqlite, clock: &dyn Clock) -> Result<R
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+async fn listen(passed: &mut Passed, address: SocketAddr) -> Result<TcpListener, ServeError> {
     let listen = |source| ServeError::Listen { address: address.to_string(), source };
-    TcpListener::bind(address).await.map_err(listen)
+    passed.tcp(address).await.map_err(listen)
 }
 
-fn listen_unix(path: &Path) -> Result<UnixListener, ServeError> {
+fn listen_unix(passed: &mut Passed, path: &Path) -> Result<UnixListener, ServeError> {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     let failed = |source| ServeError::Listen { address: path.display().to_string(), source };
+    if let Some(listener) = passed.unix(path).map_err(failed)? {
+        return Ok(listener);
+    }
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(failed)?;
     }
@@ -364,15 +377,26 @@ fn registrar(config: &GatewayConfig, rp_id: &str) -> Result<Registrar, ServeErro
     Ok(Registrar::new(rp_id, &config.origin, &roots)?)
 }
 
-async fn pass_time(engine: Arc<Engine>, approvers: Arc<Approvers>, changes: Arc<Changes>, stop: CancellationToken) {
+/// What a round of passing time goes through: every request that waits, and the database.
+struct Round {
+    engine: Arc<Engine>,
+    approvers: Arc<Approvers>,
+    changes: Arc<Changes>,
+    pulse: Pulse,
+}
+
+async fn pass_time(round: Round, stop: CancellationToken) {
     let (mut tick, mut tidy) = (tokio::time::interval(TICK), tokio::time::interval(TIDY));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            _ = tick.tick() => engine.tick().await,
+            _ = tick.tick() => {
+                round.engine.tick().await;
+                round.pulse.beat();
+            }
             _ = tidy.tick() => {
-                approvers.tidy();
-                changes.tidy().await;
+                round.approvers.tidy();
+                round.changes.tidy().await;
             }
             () = stop.cancelled() => return,
         }
