@@ -331,7 +331,7 @@ fn what(request: &ElevationRequest) -> String {
 /// What stays on the terminal after a grant.
 fn last_lines(verified: &Verified) -> Vec<String> {
     let [first, second] = verified.approvers.each_ref().map(|name| escape::visible(name.as_bytes()));
-    let serial = verified.grant.serial.to_string();
+    let serial = verified.grant.serial.map(|serial| serial.to_string()).unwrap_or_default();
     vec![format!(
         "{} and {} approved {}; certificate {}:.. ends {}",
         first,

@@ -5,14 +5,14 @@
 
 use std::rc::Rc;
 
-use twinlock_protocol::evidence::SignedRequest;
+use twinlock_protocol::evidence::{Authority, SignedRequest};
 use twinlock_protocol::ids::{CertSerial, RequestId};
 use twinlock_protocol::request::ElevationRequest;
 use zeroize::Zeroizing;
 
 use crate::refusal::Refusal;
 
-/// Everything that `open_session` needs to start the session: only `verify` makes one.
+/// Everything that `open_session` needs to start the session: only `verify` makes one, and `break_glass`.
 pub struct Grant {
     /// The request.
     pub request: ElevationRequest,
@@ -20,12 +20,10 @@ pub struct Grant {
     pub id: RequestId,
     /// Its bytes and signatures.
     pub signed: SignedRequest,
-    /// The evidence's bytes.
-    pub evidence: Vec<u8>,
-    /// The elevation certificate, DER.
-    pub certificate: Vec<u8>,
-    /// Its serial number.
-    pub serial: CertSerial,
+    /// What it rests on.
+    pub authority: Authority,
+    /// The certificate's serial number, where there is one.
+    pub serial: Option<CertSerial>,
     /// The session key, PKCS #8.
     pub session_key: Zeroizing<Vec<u8>>,
     /// When the grant ends, in milliseconds of `CLOCK_BOOTTIME`.

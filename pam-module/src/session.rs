@@ -100,8 +100,7 @@ fn register(grant: &Grant) -> Result<Register, Refusal> {
         version: RECORD_VERSION,
         grant: grant.id.grant(),
         request: grant.signed.clone(),
-        evidence: Bytes(grant.evidence.clone()),
-        certificate: Bytes(grant.certificate.clone()),
+        authority: grant.authority.clone(),
         start: SignedStart { statement: Bytes(statement), signature },
         end: None,
     };

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use twinlock_certs::check::{self, CheckedCertificate, Expected};
-use twinlock_protocol::evidence::Evidence;
+use twinlock_protocol::evidence::{Authority, Certified, Evidence};
 use twinlock_protocol::ids::PersonId;
 use twinlock_protocol::roster::{Ca, VerifiedRoster};
 use twinlock_protocol::verify::{VerifiedRequest, verify_evidence};
@@ -101,9 +101,11 @@ pub fn verify(
         request: request.clone(),
         id: own.request.id(),
         signed: own.request.signed().clone(),
-        evidence: granted.evidence.0.clone(),
-        certificate: granted.certificate.0.clone(),
-        serial: certificate.serial(),
+        authority: Authority::Certificate(Certified {
+            evidence: granted.evidence.clone(),
+            certificate: granted.certificate.clone(),
+        }),
+        serial: Some(certificate.serial()),
         session_key,
         deadline_boot_ms: now.boot_ms.saturating_add(life_ms),
     };

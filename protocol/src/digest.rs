@@ -33,6 +33,12 @@ pub enum Domain {
     HostKeys,
     /// A break-glass key → the digest that its words are made from.
     BreakGlassKey,
+    /// A holder's signature over a break-glass statement.
+    BreakGlass,
+    /// A drill's bytes → the digest that its statements name.
+    BreakGlassDrill,
+    /// An offline answer → the checksum against typing errors.
+    BreakGlassAnswer,
     /// What a host that joins signs with both its keys, and under which a token's secret is kept.
     HostJoin,
     /// The WebAuthn challenge of a possession statement.
@@ -72,6 +78,9 @@ impl Domain {
             Self::DeviceKeys => b"twinlock/device-keys/v1\0",
             Self::HostKeys => b"twinlock/host-keys/v1\0",
             Self::BreakGlassKey => b"twinlock/break-glass-key/v1\0",
+            Self::BreakGlass => b"twinlock/break-glass/v1\0",
+            Self::BreakGlassDrill => b"twinlock/break-glass-drill/v1\0",
+            Self::BreakGlassAnswer => b"twinlock/break-glass-answer/v1\0",
             Self::HostJoin => b"twinlock/host-join/v1\0",
             Self::Possession => b"twinlock/possession/v1\0",
             Self::PossessionDevice => b"twinlock/possession-device/v1\0",

@@ -159,6 +159,56 @@ pub enum GrantRecordFormat {
     GrantRecord,
 }
 
+/// What a grant rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Authority {
+    /// A gateway's certificate over two people's approvals.
+    Certificate(Certified),
+    /// Two people's offline answers.
+    BreakGlass(BreakGlassGiven),
+}
+
+/// A certificate with the evidence that it binds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certified {
+    /// The evidence's bytes.
+    pub evidence: Bytes,
+    /// The elevation certificate, DER.
+    pub certificate: Bytes,
+}
+
+/// Offline answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlassGiven {
+    /// The bytes of [`BreakGlassEvidence`](crate::break_glass::BreakGlassEvidence).
+    pub evidence: Bytes,
+}
+
+impl Authority {
+    /// The bytes of a certificate's evidence and of the certificate.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Certified> {
+        match self {
+            Self::Certificate(certified) => Some(certified),
+            Self::BreakGlass(_) => None,
+        }
+    }
+
+    /// Whether its parts are no longer than a verifier reads.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        match self {
+            Self::Certificate(Certified { evidence, certificate }) => {
+                evidence.0.len() <= limits::EVIDENCE_BYTES && certificate.0.len() <= limits::CERTIFICATE_BYTES
+            }
+            Self::BreakGlass(given) => given.evidence.0.len() <= limits::STATEMENT_BYTES,
+        }
+    }
+}
+
 /// What the host keeps of a grant, on disk before the command runs (T5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -171,10 +221,8 @@ pub struct GrantRecord {
     pub grant: GrantId,
     /// The request, signed.
     pub request: SignedRequest,
-    /// The evidence's bytes.
-    pub evidence: Bytes,
-    /// The elevation certificate, DER.
-    pub certificate: Bytes,
+    /// What allowed it.
+    pub authority: Authority,
     /// The start, signed.
     pub start: SignedStart,
     /// How it ended; none while it runs.

@@ -6,6 +6,7 @@
 //! gateway and the command line all link this crate, so that there is one verifier.
 
 mod base;
+pub mod break_glass;
 pub mod bytes;
 pub mod codec;
 pub mod digest;

@@ -84,6 +84,14 @@ pub const MIN_BREAK_GLASS_TTL_S: u32 = 60;
 pub const MAX_BREAK_GLASS_TTL_S: u32 = 15 * 60;
 /// The default longest life of a break-glass grant, in seconds.
 pub const DEFAULT_BREAK_GLASS_TTL_S: u32 = 10 * 60;
+/// Break-glass still counts for this long after the roster's end, in seconds.
+pub const BREAK_GLASS_GRACE_S: u64 = 30 * 24 * 3600;
+/// The longest time from a break-glass challenge to the second answer, in seconds.
+pub const BREAK_GLASS_ANSWERS_S: u32 = 60 * 60;
+/// Wrong answers to one break-glass challenge.
+pub const BREAK_GLASS_TRIES: u32 = 5;
+/// A request that is longer than this, in bytes, is no break-glass challenge: nobody pastes it.
+pub const CHALLENGE_BYTES: usize = 16 * 1024;
 /// How far two clocks may differ, in seconds, before a request or certificate is refused.
 pub const CLOCK_SKEW_S: u64 = 120;
 /// A fresh ticket is shown this often, in seconds.

@@ -192,6 +192,12 @@ reasons! {
     /// The revocation list is missing, stale, foreign or older than one already seen.
     CrlInvalid = "crl-invalid", PermDenied, Forbidden, true, "the revocation list does not verify or is out of date", "check the gateway and the clocks";
 
+    // Break-glass.
+    /// An offline answer does not verify.
+    BreakGlassAnswer = "break-glass-answer", PermDenied, Forbidden, false, "no two break-glass answers that verify", "each holder signs this very challenge with twinlock approve --offline";
+    /// A key that was used is still in the roster.
+    BreakGlassKeysStand = "break-glass-keys-stand", PermDenied, Conflict, false, "the break-glass keys that were used are still in the roster", "twinlock break-glass key remove, sealed by two people, first";
+
     // Sessions.
     /// `open_session` has no grant in this handle.
     NoGrant = "no-grant", PermDenied, Forbidden, false, "no approval for this session", "run the command through sudo or su";

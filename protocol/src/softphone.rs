@@ -8,17 +8,18 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 
 use crate::UnixTime;
+use crate::break_glass::{self, Answer, Purpose};
 use crate::bytes::{Bytes, Fixed};
 use crate::digest::{Digest, Domain};
-use crate::evidence::{Evidence, EvidenceFormat, SignedRequest, SignedStart};
+use crate::evidence::{Authority, Certified, Evidence, EvidenceFormat, SignedRequest, SignedStart};
 use crate::ids::{CaId, CertSerial, CredentialId, DeviceId, GroupName, HostId, PersonId, RequestId, TerminalCode};
 use crate::request::{
     Arg, CodeCommitment, ElevationRequest, Login, Mode, ProcessFacts, RequestFormat, RequestKind, Requester, RosterRef,
     Scope, StdinKind, Target, VERSION, View,
 };
 use crate::roster::{
-    Assurance, BreakGlassRules, Ca, ClientClass, Device, FORMAT_VERSION, Gate, Host, HumanMark, Person, PersonKind,
-    Roster, RosterEnvelope, RosterFormat, Rules, Standing, VerifiedRoster, Which,
+    Assurance, BreakGlassKey, BreakGlassRules, Ca, ClientClass, Device, FORMAT_VERSION, Gate, Host, HumanMark, Person,
+    PersonKind, Roster, RosterEnvelope, RosterFormat, Rules, Standing, VerifiedRoster, Which,
 };
 use crate::signature::{PublicKey, SigningKey};
 use crate::statement::{
@@ -387,6 +388,14 @@ impl Fixture {
         Self { phones, roster, host_key, host_key_pkcs8, agent_key_pkcs8, now }
     }
 
+    /// Gives each of these persons a break-glass key.
+    #[must_use]
+    pub fn break_glass(&mut self, persons: &[&str]) -> Vec<Holder> {
+        let holders: Vec<Holder> = persons.iter().map(|person| Holder::new(person)).collect();
+        self.roster.break_glass_keys.extend(holders.iter().map(|holder| holder.entry.clone()));
+        holders
+    }
+
     /// The phone of a person; its first, when there are several.
     #[must_use]
     pub fn phone(&self, person: &str) -> &Phone {
@@ -519,6 +528,56 @@ impl Fixture {
     }
 }
 
+/// A person's break-glass key.
+pub struct Holder {
+    /// Its entry in the roster.
+    pub entry: BreakGlassKey,
+    /// Its PKCS #8 form.
+    pub pkcs8: Vec<u8>,
+    key: SigningKey,
+}
+
+impl Holder {
+    /// A new key of `person`.
+    #[must_use]
+    pub fn new(person: &str) -> Self {
+        let (key, pkcs8) = SigningKey::generate().expect("key");
+        let entry = BreakGlassKey { person: PersonId::new(person).expect("person id"), key: key.public() };
+        Self { entry, pkcs8, key }
+    }
+
+    /// Signs a statement, whatever it says.
+    #[must_use]
+    pub fn sign(&self, statement: &break_glass::Statement) -> Answer {
+        let mut key_id = [0; 8];
+        key_id.copy_from_slice(self.entry.key_digest().as_bytes().get(..8).expect("32 bytes"));
+        Answer {
+            decision: statement.decision,
+            ttl_s: statement.ttl_s.try_into().expect("a short life"),
+            key_id,
+            signature: self.key.sign(&statement.message()).expect("signature"),
+        }
+    }
+
+    /// A yes to this request, for ten minutes.
+    #[must_use]
+    pub fn approve(&self, request: RequestId) -> Answer {
+        self.sign(&break_glass::Statement::new(Purpose::Grant, request.0, &self.entry, 600, Decision::Approve))
+    }
+}
+
+impl Authority {
+    /// What a certificate's grant rests on, to be changed.
+    #[must_use]
+    pub fn certified(&mut self) -> &mut Certified {
+        match self {
+            Self::Certificate(certified) => Some(certified),
+            Self::BreakGlass(_) => None,
+        }
+        .expect("a certificate")
+    }
+}
+
 /// Evidence of these statements.
 #[must_use]
 pub fn evidence(request: RequestId, statements: Vec<SignedStatement>) -> Evidence {
@@ -532,7 +591,7 @@ pub fn start(request: &ElevationRequest, id: RequestId, key: &SigningKey, deadli
         kind: StartKind::Start,
         version: 1,
         grant: id.grant(),
-        serial: CertSerial::from_random(random()),
+        serial: Some(CertSerial::from_random(random())),
         boot_id: request.boot_id.clone(),
         pid: request.process.pid,
         start_time: request.process.start_time,

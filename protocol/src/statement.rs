@@ -286,8 +286,8 @@ pub struct StartStatement {
     pub version: u32,
     /// The grant.
     pub grant: GrantId,
-    /// The certificate under which it runs.
-    pub serial: CertSerial,
+    /// The certificate under which it runs; none for break-glass.
+    pub serial: Option<CertSerial>,
     /// The boot in which it runs.
     pub boot_id: String,
     /// The process of `open_session`: for `sudo -b` another one than the request's.

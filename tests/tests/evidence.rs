@@ -12,7 +12,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Value, json};
 use twinlock_certs::issue::{Ca, ElevationTemplate};
 use twinlock_protocol::digest::Domain;
-use twinlock_protocol::evidence::{Evidence, GrantRecord, GrantRecordFormat};
+use twinlock_protocol::evidence::{Authority, Certified, Evidence, GrantRecord, GrantRecordFormat};
 use twinlock_protocol::ids::{CertSerial, PersonId};
 use twinlock_protocol::roster::{RosterEnvelope, Standing, Suspension, VerifiedRoster};
 use twinlock_protocol::signature::SigningKey;
@@ -109,7 +109,7 @@ impl Grant {
         };
         let mut start = softphone::start(asked, self.request.id(), &self.session_key, 1);
         let mut said = StartStatement::from_bytes(&start.statement.0).unwrap();
-        (said.serial, said.started_at) = (template.serial, NOW.plus(5));
+        (said.serial, said.started_at) = (Some(template.serial), NOW.plus(5));
         start.statement = Bytes(said.to_bytes());
         start.signature = self.session_key.sign(&Domain::Start.message(&start.statement.0)).unwrap();
         let record = GrantRecord {
@@ -117,8 +117,10 @@ impl Grant {
             version: 1,
             grant: self.request.id().grant(),
             request: self.request.signed().clone(),
-            evidence: Bytes(evidence),
-            certificate: Bytes(self.ca.elevation(&template).unwrap()),
+            authority: Authority::Certificate(Certified {
+                evidence: Bytes(evidence),
+                certificate: Bytes(self.ca.elevation(&template).unwrap()),
+            }),
             start,
             end: None,
         };

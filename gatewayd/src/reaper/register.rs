@@ -58,11 +58,7 @@ pub fn read(record: &GrantRecord) -> Result<Checked, DenyReason> {
 /// [`DenyReason::EvidenceOtherRequest`] for another boot, process or deadline, and
 /// [`DenyReason::GrantOver`] for a deadline that has passed or lies beyond the ceiling.
 pub fn check(record: &GrantRecord, deadline_boot_ms: u64, facts: &Facts) -> Result<Checked, DenyReason> {
-    if record.version != VERSION
-        || record.end.is_some()
-        || record.evidence.0.len() > limits::EVIDENCE_BYTES
-        || record.certificate.0.len() > limits::CERTIFICATE_BYTES
-    {
+    if record.version != VERSION || record.end.is_some() || !record.authority.fits() {
         return Err(DenyReason::EvidenceMalformed);
     }
     let checked = read(record)?;
@@ -101,7 +97,7 @@ pub fn pid_of(pidfd: &impl std::os::fd::AsRawFd) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use twinlock_protocol::evidence::{EndNote, EndReason, GrantRecordFormat};
+    use twinlock_protocol::evidence::{Authority, BreakGlassGiven, Certified, EndNote, EndReason, GrantRecordFormat};
     use twinlock_protocol::softphone::{self, Fixture};
     use twinlock_protocol::{Bytes, UnixTime};
 
@@ -121,8 +117,10 @@ mod tests {
             grant: id.grant(),
             start: softphone::start(&request, id, &key, DEADLINE),
             request: signed,
-            evidence: Bytes(b"evidence".to_vec()),
-            certificate: Bytes(b"certificate".to_vec()),
+            authority: Authority::Certificate(Certified {
+                evidence: Bytes(b"evidence".to_vec()),
+                certificate: Bytes(b"certificate".to_vec()),
+            }),
             end: None,
         };
         let facts = Facts {
@@ -189,7 +187,15 @@ mod tests {
         assert_eq!(wrong(&|r| r.start.signature = other.start.signature), DenyReason::RequestSignature);
         assert_eq!(wrong(&|r| r.request.request.0.push(b' ')), DenyReason::RequestMalformed);
         assert_eq!(wrong(&|r| r.start.statement.0.push(b' ')), DenyReason::EvidenceMalformed);
-        assert_eq!(wrong(&|r| r.certificate.0 = vec![0; limits::CERTIFICATE_BYTES + 1]), DenyReason::EvidenceMalformed);
+        let long = |length: usize| Bytes(vec![0; length + 1]);
+        for (evidence, certificate) in
+            [(long(limits::EVIDENCE_BYTES), Bytes(Vec::new())), (Bytes(Vec::new()), long(limits::CERTIFICATE_BYTES))]
+        {
+            let given = Authority::Certificate(Certified { evidence, certificate });
+            assert_eq!(wrong(&|r| r.authority = given.clone()), DenyReason::EvidenceMalformed);
+        }
+        let given = Authority::BreakGlass(BreakGlassGiven { evidence: long(limits::STATEMENT_BYTES) });
+        assert_eq!(wrong(&|r| r.authority = given.clone()), DenyReason::EvidenceMalformed);
         let end = EndNote {
             reason: EndReason::Finished,
             ended_at: UnixTime(1),

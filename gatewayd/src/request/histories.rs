@@ -236,7 +236,7 @@ impl World {
             &softphone::start(asked, id, &case.session_key, 1).statement.0,
         )
         .unwrap();
-        start.serial = certified.serial;
+        start.serial = Some(certified.serial);
         self.play(at, Event::Started { start, record: Bytes(b"a record".to_vec()) })
     }
 

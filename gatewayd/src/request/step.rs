@@ -783,12 +783,13 @@ pub(super) fn order_end(mut active: Active, order: EndOrder, because: RevokedBec
 
 fn started(state: State, start: &StartStatement, record: Bytes) -> Step {
     let grant = state.case().grant();
-    if state.certified().is_none_or(|certified| certified.serial != start.serial) {
+    let Some(serial) = state.certified().map(|certified| certified.serial).filter(|own| start.serial == Some(*own))
+    else {
         return refuse(state, DenyReason::CertificateOther);
-    }
+    };
     let audit = Effect::Audit(audit::Event::SessionStarted {
         grant,
-        serial: start.serial,
+        serial,
         pid: start.pid,
         started_at: start.started_at,
         record: Digest::plain(&record.0),

@@ -65,11 +65,12 @@ fn believe(state: &State, record: &Bytes) -> Result<StartStatement, DenyReason> 
     if record.grant != case.grant() || record.request != *case.request.signed() {
         return Err(DenyReason::EvidenceOtherRequest);
     }
-    if record.certificate != certified.certificate || record.evidence != certified.evidence {
+    let Some(given) = record.authority.certificate() else { return Err(DenyReason::CertificateOther) };
+    if given.certificate != certified.certificate || given.evidence != certified.evidence {
         return Err(DenyReason::CertificateOther);
     }
     let start = verify::verify_start(case.request.request(), case.id(), &record.start)?;
-    if start.serial == certified.serial { Ok(start) } else { Err(DenyReason::CertificateOther) }
+    if start.serial == Some(certified.serial) { Ok(start) } else { Err(DenyReason::CertificateOther) }
 }
 
 /// An administrator revokes a grant, or a request that waits.

@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
-use twinlock_protocol::evidence::{GrantRecord, GrantRecordFormat};
+use twinlock_protocol::evidence::{Authority, Certified, GrantRecord, GrantRecordFormat};
 use twinlock_protocol::request::{ElevationRequest, Login, ProcessFacts, Requester};
 use twinlock_protocol::softphone::{self, Fixture};
 use twinlock_protocol::wire::reaper::{Joined, ReaperReply, ReaperRequest, Register};
@@ -47,8 +47,10 @@ pub fn registration(ttl_ms: u64, uid: u32, change: impl FnOnce(&mut ElevationReq
         grant: id.grant(),
         start: softphone::start(&request, id, &key, deadline_boot_ms),
         request: signed,
-        evidence: Bytes(softphone::evidence(id, Vec::new()).to_bytes()),
-        certificate: Bytes(b"certificate".to_vec()),
+        authority: Authority::Certificate(Certified {
+            evidence: Bytes(softphone::evidence(id, Vec::new()).to_bytes()),
+            certificate: Bytes(b"certificate".to_vec()),
+        }),
         end: None,
     };
     Register { wire: 1, record, deadline_boot_ms }

@@ -129,8 +129,8 @@ async fn a_record_that_is_not_exactly_our_grant_is_refused() {
         change(&mut record);
         wrong.push(record);
     };
-    changed(&|record| record.certificate = Bytes(vec![1]));
-    changed(&|record| record.evidence = Bytes(vec![1]));
+    changed(&|record| record.authority.certified().certificate = Bytes(vec![1]));
+    changed(&|record| record.authority.certified().evidence = Bytes(vec![1]));
     changed(&|record| record.start.signature = Fixed([1; 64]));
     changed(&|record| record.request.host_signature = Fixed([1; 64]));
     changed(&|record| record.grant = site.request().id.grant());

@@ -24,7 +24,9 @@ use twinlock_gatewayd::clock::TestClock;
 use twinlock_gatewayd::config::GatewayConfig;
 use twinlock_gatewayd::serve::{self, Running};
 use twinlock_protocol::digest::Domain;
-use twinlock_protocol::evidence::{EndNote, EndReason, GrantRecord, GrantRecordFormat, SignedRequest};
+use twinlock_protocol::evidence::{
+    Authority, Certified, EndNote, EndReason, GrantRecord, GrantRecordFormat, SignedRequest,
+};
 use twinlock_protocol::ids::{GrantId, HostId, RequestId};
 use twinlock_protocol::request::{ElevationRequest, Scope};
 use twinlock_protocol::roster::{RosterEnvelope, VerifiedRoster};
@@ -625,7 +627,7 @@ pub fn record(waiting: &Waiting, granted: &Granted) -> GrantRecord {
         kind: twinlock_protocol::statement::StartKind::Start,
         version: 1,
         grant: waiting.id.grant(),
-        serial: twinlock_protocol::ids::CertSerial(Fixed(serial_of(&granted.certificate.0))),
+        serial: Some(twinlock_protocol::ids::CertSerial(Fixed(serial_of(&granted.certificate.0)))),
         boot_id: waiting.request.boot_id.clone(),
         pid: waiting.request.process.pid,
         start_time: waiting.request.process.start_time,
@@ -640,8 +642,10 @@ pub fn record(waiting: &Waiting, granted: &Granted) -> GrantRecord {
         version: 1,
         grant: waiting.id.grant(),
         request: waiting.signed.clone(),
-        evidence: granted.evidence.clone(),
-        certificate: granted.certificate.clone(),
+        authority: Authority::Certificate(Certified {
+            evidence: granted.evidence.clone(),
+            certificate: granted.certificate.clone(),
+        }),
         start: twinlock_protocol::evidence::SignedStart { statement: Bytes(statement), signature },
         end: None,
     }

@@ -67,7 +67,9 @@ fn the_reaper_is_given_a_record_that_proves_itself() {
     assert_eq!(descriptors, 1, "a pidfd; the bench's terminal is no device");
     let record: GrantRecord = register.record;
     let request = verify_request(&bench.roster, &record.request, wall()).expect("the request");
-    let _approval = verify_evidence(&bench.roster, &request, &record.evidence.0, wall()).expect("the evidence");
+    let _approval =
+        verify_evidence(&bench.roster, &request, &record.authority.certificate().unwrap().evidence.0, wall())
+            .expect("the evidence");
     let start = verify_start(request.request(), request.id(), &record.start).expect("the start");
     assert_eq!((start.pid, start.target_user.as_str()), (std::process::id(), "root"));
     assert_eq!(start.deadline_boot_ms, register.deadline_boot_ms);

@@ -11,14 +11,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use twinlock_certs::check;
 use twinlock_certs::issue::{Ca, ElevationTemplate, Reason, RevokedEntry};
+use twinlock_protocol::break_glass::{Answer, BreakGlassEvidence, Drill, Purpose, challenge, read_challenge};
 use twinlock_protocol::digest::Digest;
-use twinlock_protocol::evidence::{Evidence, GrantRecord, GrantRecordFormat};
+use twinlock_protocol::evidence::{Authority, Certified, Evidence, GrantRecord, GrantRecordFormat};
 use twinlock_protocol::ids::{CertSerial, HostId, PersonId, RequestId};
 use twinlock_protocol::request::ElevationRequest;
 use twinlock_protocol::roster::change::changes;
 use twinlock_protocol::roster::{Device, Roster, RosterEnvelope};
 use twinlock_protocol::slots::Slot;
-use twinlock_protocol::softphone::Fixture;
+use twinlock_protocol::softphone::{Fixture, Holder};
 use twinlock_protocol::statement::{
     APPROVAL_DOMAINS, ApprovalStatement, Assertion, PossessionStatement, RosterStatement, StartStatement,
 };
@@ -71,17 +72,27 @@ pub fn request(bytes: &[u8]) {
     one_spelling(bytes, ElevationRequest::from_bytes, ElevationRequest::to_bytes);
 }
 
-/// Approvals, roster signatures, possession and start statements.
+/// Approvals, roster signatures, possession and start statements; break-glass answers, drills and
+/// challenges.
 pub fn statements(bytes: &[u8]) {
     one_spelling(bytes, ApprovalStatement::from_bytes, ApprovalStatement::to_bytes);
     one_spelling(bytes, RosterStatement::from_bytes, RosterStatement::to_bytes);
     one_spelling(bytes, PossessionStatement::from_bytes, PossessionStatement::to_bytes);
     one_spelling(bytes, StartStatement::from_bytes, StartStatement::to_bytes);
+    one_spelling(bytes, Drill::from_bytes, Drill::to_bytes);
+    one_spelling(bytes, |bytes| Answer::from_bytes(bytes).ok_or(()), Answer::to_bytes);
+    if let Some(answer) = std::str::from_utf8(bytes).ok().and_then(Answer::from_text) {
+        assert!(Answer::from_text(&answer.to_text()) == Some(answer));
+    }
+    if let Some((purpose, read)) = std::str::from_utf8(bytes).ok().and_then(read_challenge) {
+        assert!(read_challenge(&challenge(purpose, &read)) == Some((purpose, read)));
+    }
 }
 
 /// Evidence.
 pub fn evidence(bytes: &[u8]) {
     one_spelling(bytes, Evidence::from_bytes, Evidence::to_bytes);
+    one_spelling(bytes, BreakGlassEvidence::from_bytes, BreakGlassEvidence::to_bytes);
 }
 
 /// GrantRecords.
@@ -225,6 +236,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let id = ElevationRequest::id_of(&signed.request.0);
     let bob = fixture.phone("bob");
     let approval = bob.answer(verified.roster(), id, twinlock_protocol::statement::Decision::Approve);
+    let answer = Holder::new("bob").approve(id);
     let all = twinlock_protocol::softphone::evidence(id, vec![approval.clone()]);
     let submitted = signed.clone();
     let submit = module::ModuleMessage::Submit(module::Submit {
@@ -254,8 +266,10 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         version: 1,
         grant: id.grant(),
         request: signed.clone(),
-        evidence: Bytes(all.to_bytes()),
-        certificate: Bytes(elevation.clone()),
+        authority: Authority::Certificate(Certified {
+            evidence: Bytes(all.to_bytes()),
+            certificate: Bytes(elevation.clone()),
+        }),
         start: start.clone(),
         end: None,
     };
@@ -270,6 +284,10 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("revocation_list", list),
         ("certificate", elevation),
         ("statements", bob.possession().to_bytes()),
+        ("statements", answer.to_text().into_bytes()),
+        ("statements", answer.to_bytes()),
+        ("statements", challenge(Purpose::Grant, &request.to_bytes()).into_bytes()),
+        ("evidence", BreakGlassEvidence::new(id, [&answer, &answer]).to_bytes()),
         ("evidence", all.to_bytes()),
         ("roster", verified.roster().to_bytes()),
         ("roster", envelope.to_bytes()),

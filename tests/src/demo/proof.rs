@@ -172,7 +172,8 @@ pub fn verify_record(record: &[u8], roster: &[u8], pin: &Digest) -> Result<Verif
     let roster = VerifiedRoster::genesis(&envelope, pin).map_err(|_| DenyReason::RosterMismatch)?;
     let started = StartStatement::from_bytes(&record.start.statement.0).map_err(malformed)?.started_at;
     let request = verify_request(&roster, &record.request, started)?;
-    let approval = verify_evidence(&roster, &request, &record.evidence.0, started)?;
+    let given = record.authority.certificate().ok_or(DenyReason::EvidenceMalformed)?;
+    let approval = verify_evidence(&roster, &request, &given.evidence.0, started)?;
     let start = verify_start(request.request(), request.id(), &record.start)?;
     let expected = Expected {
         session_key: &request.request().session_key,
@@ -180,16 +181,16 @@ pub fn verify_record(record: &[u8], roster: &[u8], pin: &Digest) -> Result<Verif
         target_user: &request.request().target.user,
         requesters: request.requesters(),
         request: request.id(),
-        evidence: evidence_digest(&record.evidence.0),
+        evidence: evidence_digest(&given.evidence.0),
         ttl_s: approval.ttl_s(),
         now: started,
     };
     let checked = roster
         .cas
         .iter()
-        .find_map(|ca| check::elevation(&record.certificate.0, &ca.certificate.0, &expected).ok())
+        .find_map(|ca| check::elevation(&given.certificate.0, &ca.certificate.0, &expected).ok())
         .ok_or(DenyReason::CertificateInvalid)?;
-    if checked.serial() != start.serial || record.grant != request.id().grant() {
+    if start.serial != Some(checked.serial()) || record.grant != request.id().grant() {
         return Err(DenyReason::EvidenceOtherRequest);
     }
     let mut persons: Vec<_> = approval.signers().iter().map(|s| s.person().to_string()).collect();

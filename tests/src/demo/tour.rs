@@ -122,7 +122,11 @@ fn live(setting: &Setting<'_>, site: &Site, story: &Story, proof: &mut Proof, te
         verified.devices.join(" and ")
     ));
     let record = GrantRecord::from_bytes(&record).expect("it was just verified");
-    proof.save_der("certificate", "CERTIFICATE", &record.certificate.0);
+    proof.save_der(
+        "certificate",
+        "CERTIFICATE",
+        &record.authority.certificate().expect("a gateway granted it").certificate.0,
+    );
     let envelope = twinlock_protocol::roster::RosterEnvelope::from_bytes(&setting.roster).expect("verified");
     let roster = twinlock_protocol::roster::Roster::from_bytes(&envelope.bytes.0).expect("verified");
     proof.save_der("ca", "CERTIFICATE", &roster.cas[0].certificate.0);

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use twinlock_certs::issue::{Ca, ElevationTemplate};
-use twinlock_protocol::evidence::{Evidence, GrantRecord, GrantRecordFormat, SignedRequest};
+use twinlock_protocol::evidence::{Authority, Certified, Evidence, GrantRecord, GrantRecordFormat, SignedRequest};
 use twinlock_protocol::ids::CertSerial;
 use twinlock_protocol::roster::RosterEnvelope;
 use twinlock_protocol::softphone::{self, Fixture};
@@ -54,7 +54,7 @@ impl Granted {
         };
         let mut start = softphone::start(request.request(), request.id(), &session_key, 1);
         let mut said = twinlock_protocol::statement::StartStatement::from_bytes(&start.statement.0).unwrap();
-        said.serial = template.serial;
+        said.serial = Some(template.serial);
         said.started_at = NOW.plus(5);
         start.statement = Bytes(said.to_bytes());
         let message = twinlock_protocol::digest::Domain::Start.message(&start.statement.0);
@@ -64,8 +64,10 @@ impl Granted {
             version: 1,
             grant: request.id().grant(),
             request: request.signed().clone(),
-            evidence: Bytes(evidence),
-            certificate: Bytes(ca.elevation(&template).unwrap()),
+            authority: Authority::Certificate(Certified {
+                evidence: Bytes(evidence),
+                certificate: Bytes(ca.elevation(&template).unwrap()),
+            }),
             start,
             end: None,
         };

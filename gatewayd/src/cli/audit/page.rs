@@ -10,7 +10,7 @@ use twinlock_protocol::roster::{Assurance, Device, Roster};
 use twinlock_protocol::statement::Channel;
 
 use super::chain::{Chain, Link, Vouched};
-use super::verify::{Answer, Findings};
+use super::verify::{Answer, By, Findings};
 use crate::approval::summary;
 use crate::cli::time;
 
@@ -105,11 +105,15 @@ pub fn story(findings: &Findings<'_>) -> Vec<String> {
             let at = session.start.started_at;
             lines.push(format!("session    started {}, process {}", time::moment(at), session.start.pid));
             lines.push(format!("for        at most {}", time::span(session.ttl_s.into())));
-            lines.push(format!(
-                "certificate {}, until {}",
-                session.certificate.serial(),
-                time::moment(session.certificate.not_after())
-            ));
+            lines.push(match &session.by {
+                By::Certificate(certificate, _) => {
+                    format!("certificate {}, until {}", certificate.serial(), time::moment(certificate.not_after()))
+                }
+                By::BreakGlass(_) => {
+                    let pair = names_of(session.roster.roster(), &session.approvers);
+                    format!("BREAK-GLASS {} answered offline; no gateway took part", listed(&pair))
+                }
+            });
         }
     }
     lines.extend(findings.ended.as_ref().map(end_line));
@@ -191,15 +195,24 @@ pub fn proved(chain: &Chain, findings: &Findings<'_>) -> Vec<Said> {
                 time::span(session.ttl_s.into())
             ),
         ));
-        proved.push(said(
-            "certificate",
-            format!(
-                "{}, a CA of the roster, certified the request's key for this host, target, requester and these \
-                 very approvals (serial {})",
-                session.ca,
-                session.certificate.serial()
+        proved.push(match &session.by {
+            By::Certificate(certificate, ca) => said(
+                "certificate",
+                format!(
+                    "{ca}, a CA of the roster, certified the request's key for this host, target, requester and these \
+                     very approvals (serial {})",
+                    certificate.serial()
+                ),
             ),
-        ));
+            By::BreakGlass(keys) => said(
+                "break_glass",
+                format!(
+                    "each of the two signed this very request with a break-glass key of that roster ({}), for nothing \
+                     else and for no other request",
+                    keys.join("; ")
+                ),
+            ),
+        });
         proved.push(said(
             "start",
             format!(
@@ -380,8 +393,9 @@ pub fn as_json(chain: &Chain, findings: &Findings<'_>) -> Value {
         json!({
             "started_at": session.start.started_at,
             "pid": session.start.pid,
-            "serial": session.certificate.serial(),
-            "not_after": session.certificate.not_after(),
+            "serial": session.by.certificate().map(|certificate| certificate.serial()),
+            "not_after": session.by.certificate().map(|certificate| certificate.not_after()),
+            "break_glass": session.by.certificate().is_none(),
             "ttl_s": session.ttl_s,
             "roster_version": session.roster.version,
             "approvers": session.approvers,

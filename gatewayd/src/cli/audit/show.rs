@@ -87,6 +87,7 @@ fn summary(checked: &[&str]) -> String {
         ("answers", "every answer signed by passkey, and by device key where the device has one"),
         ("approvals", "two distinct people approved this very request"),
         ("certificate", "certificate by the roster's CA, for this key, host, target and evidence"),
+        ("break_glass", "by break-glass keys of the roster, offline"),
         ("start", "start signed by the session key"),
     ];
     let told: Vec<&str> = words.iter().filter(|(about, _)| checked.contains(about)).map(|(_, words)| *words).collect();

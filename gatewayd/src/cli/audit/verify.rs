@@ -3,7 +3,8 @@
 //! are those of the moment that is told of, not of today. No I/O.
 
 use twinlock_certs::check;
-use twinlock_protocol::evidence::{EndNote, Evidence, GrantRecord, SignedRequest};
+use twinlock_protocol::break_glass;
+use twinlock_protocol::evidence::{Authority, EndNote, Evidence, GrantRecord, SignedRequest};
 use twinlock_protocol::ids::PersonId;
 use twinlock_protocol::request::{ElevationRequest, RosterRef};
 use twinlock_protocol::roster::VerifiedRoster;
@@ -11,6 +12,7 @@ use twinlock_protocol::statement::{SignedStatement, StartStatement};
 use twinlock_protocol::verify::{
     Signer, VerifiedAnswer, VerifiedRequest, verify_evidence, verify_request, verify_start, verify_statement,
 };
+use twinlock_protocol::words::words;
 use twinlock_protocol::{DenyReason, Digest};
 
 use super::chain::{Chain, ChainDoubt};
@@ -46,14 +48,31 @@ pub struct Session<'c> {
     pub roster: &'c VerifiedRoster,
     /// What the session key signed.
     pub start: StartStatement,
-    /// The certificate.
-    pub certificate: check::CheckedCertificate,
-    /// The CA that issued it, by its id in the roster.
-    pub ca: String,
+    /// What it rests on.
+    pub by: By,
     /// The life that both approvers granted, in seconds.
     pub ttl_s: u32,
     /// The two whose approvals the evidence holds.
     pub approvers: [PersonId; 2],
+}
+
+/// What a session rests on, verified.
+pub enum By {
+    /// A certificate over two approvals, and the CA that issued it, by its id in the roster.
+    Certificate(Box<check::CheckedCertificate>, String),
+    /// Two offline answers, and the words of the keys that made them.
+    BreakGlass([String; 2]),
+}
+
+impl By {
+    /// The certificate, where there is one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&check::CheckedCertificate> {
+        match self {
+            Self::Certificate(certificate, _) => Some(certificate),
+            Self::BreakGlass(_) => None,
+        }
+    }
 }
 
 /// What holds.
@@ -152,6 +171,9 @@ pub fn verify<'c>(chain: &'c Chain, claims: &Claims<'_>) -> Result<Findings<'c>,
     let asked = ElevationRequest::from_bytes(&claims.request.request.0)
         .map_err(|_| Doubt::Request(DenyReason::RequestMalformed))?;
     let roster = chain.named(&asked.roster).ok_or(Doubt::RosterMissing(asked.roster.version))?;
+    let offline = claims.record.is_some_and(|record| record.authority.certificate().is_none());
+    // An offline grant stands for a while under a roster that has ended.
+    let verify_request = if offline { break_glass::verify_request } else { verify_request };
     let request = verify_request(roster, claims.request, asked.created_at).map_err(Doubt::Request)?;
     let answers = claims.statements.iter().map(|signed| answer(chain, &request, signed));
     let answers = answers.collect::<Result<Vec<_>, _>>().map_err(Doubt::Answer)?;
@@ -190,7 +212,7 @@ fn answer_under<'c>(
 
 fn session<'c>(
     chain: &'c Chain,
-    own: &VerifiedRoster,
+    own: &'c VerifiedRoster,
     request: &VerifiedRequest,
     claims: &Claims<'_>,
     record: &GrantRecord,
@@ -200,8 +222,12 @@ fn session<'c>(
     }
     let asked = request.request();
     let start = verify_start(asked, request.id(), &record.start).map_err(Doubt::Start)?;
-    let approval = verify_evidence(own, request, &record.evidence.0, asked.created_at).map_err(Doubt::Evidence)?;
-    let evidence = Evidence::from_bytes(&record.evidence.0).map_err(|_| Doubt::Record)?;
+    let given = match &record.authority {
+        Authority::Certificate(given) => given,
+        Authority::BreakGlass(given) => return offline(own, request, &given.evidence.0, start),
+    };
+    let approval = verify_evidence(own, request, &given.evidence.0, asked.created_at).map_err(Doubt::Evidence)?;
+    let evidence = Evidence::from_bytes(&given.evidence.0).map_err(|_| Doubt::Record)?;
     // A denial that came too late to stop the grant is the gateway's to show beside the record.
     if !evidence.statements.iter().all(|statement| claims.statements.contains(statement)) {
         return Err(Doubt::Differs);
@@ -217,23 +243,40 @@ fn session<'c>(
         target_user: &asked.target.user,
         requesters,
         request: request.id(),
-        evidence: Evidence::digest_of(&record.evidence.0),
+        evidence: Evidence::digest_of(&given.evidence.0),
         ttl_s: approval.ttl_s(),
         now: start.started_at,
     };
     let mut outcome = Err(DenyReason::CertificateInvalid);
     for ca in &roster.roster().cas {
-        outcome = check::elevation(&record.certificate.0, &ca.certificate.0, &expected).map(|made| (made, &ca.id));
+        outcome = check::elevation(&given.certificate.0, &ca.certificate.0, &expected).map(|made| (made, &ca.id));
         if outcome.is_ok() {
             break;
         }
     }
     let (certificate, ca) = outcome.map_err(Doubt::Certificate)?;
-    if certificate.serial() != start.serial || start.target_user != asked.target.user {
+    if start.serial != Some(certificate.serial()) || start.target_user != asked.target.user {
         return Err(Doubt::Start(DenyReason::CertificateOther));
     }
     let approvers = approval.signers().each_ref().map(|signer| signer.person().clone());
-    Ok(Session { roster, start, certificate, ca: ca.to_string(), ttl_s: approval.ttl_s(), approvers })
+    let by = By::Certificate(Box::new(certificate), ca.to_string());
+    Ok(Session { roster, start, by, ttl_s: approval.ttl_s(), approvers })
+}
+
+/// A session that two holders of break-glass keys opened, while no gateway could be reached.
+fn offline<'c>(
+    own: &'c VerifiedRoster,
+    request: &VerifiedRequest,
+    evidence: &[u8],
+    start: StartStatement,
+) -> Result<Session<'c>, Doubt> {
+    let opened = break_glass::verify_evidence(own, request, evidence).map_err(Doubt::Evidence)?;
+    if start.serial.is_some() {
+        return Err(Doubt::Start(DenyReason::CertificateOther));
+    }
+    let approvers = opened.holders().each_ref().map(|holder| holder.person.clone());
+    let by = By::BreakGlass(opened.holders().each_ref().map(|holder| words(&holder.key_digest()).join(" ")));
+    Ok(Session { roster: own, start, by, ttl_s: opened.ttl_s(), approvers })
 }
 
 #[cfg(test)]

@@ -73,23 +73,23 @@ fn a_record_with_too_few_approvals_or_another_certificate_is_found_out() {
     let doubt = Granted::doubt(|g| {
         let one = softphone::evidence(g.template.request, vec![g.statements[0].clone()]).to_bytes();
         g.template.evidence = Evidence::digest_of(&one);
-        g.record.evidence = Bytes(one);
-        g.record.certificate = Bytes(g.ca.elevation(&g.template).unwrap());
+        g.record.authority.certified().evidence = Bytes(one);
+        g.record.authority.certified().certificate = Bytes(g.ca.elevation(&g.template).unwrap());
     });
     assert_eq!(doubt, Doubt::Evidence(DenyReason::TooFewApprovals));
     let doubt = Granted::doubt(|g| {
         g.template.target_user = "postgres".into();
-        g.record.certificate = Bytes(g.ca.elevation(&g.template).unwrap());
+        g.record.authority.certified().certificate = Bytes(g.ca.elevation(&g.template).unwrap());
     });
     assert_eq!(doubt, Doubt::Certificate(DenyReason::CertificateOther));
     let doubt = Granted::doubt(|g| {
         let (stranger, _) = Ca::generate("test CA", NOW, 1).unwrap();
-        g.record.certificate = Bytes(stranger.elevation(&g.template).unwrap());
+        g.record.authority.certified().certificate = Bytes(stranger.elevation(&g.template).unwrap());
     });
     assert_eq!(doubt, Doubt::Certificate(DenyReason::CertificateInvalid));
     let doubt = Granted::doubt(|g| {
         g.template.serial = CertSerial::from_random([8; 16]);
-        g.record.certificate = Bytes(g.ca.elevation(&g.template).unwrap());
+        g.record.authority.certified().certificate = Bytes(g.ca.elevation(&g.template).unwrap());
     });
     assert_eq!(doubt, Doubt::Start(DenyReason::CertificateOther));
 }
@@ -154,8 +154,14 @@ fn an_evidence_file_says_what_it_proved_and_what_it_did_not() {
     assert_eq!(check(&|file| file.grant = other.record.grant), Some("request"));
     assert_eq!(check(&|file| file.request.session_signature.0[0] ^= 1), Some("request"));
     assert_eq!(check(&|file| file.statements[1].assertion.authenticator_data.0[33] ^= 1), Some("answers"));
-    assert_eq!(check(&|file| file.record.as_mut().unwrap().evidence.0[99] ^= 1), Some("approvals"));
-    assert_eq!(check(&|file| file.record.as_mut().unwrap().certificate.0[99] ^= 1), Some("certificate"));
+    assert_eq!(
+        check(&|file| file.record.as_mut().unwrap().authority.certified().evidence.0[99] ^= 1),
+        Some("approvals")
+    );
+    assert_eq!(
+        check(&|file| file.record.as_mut().unwrap().authority.certified().certificate.0[99] ^= 1),
+        Some("certificate")
+    );
     assert_eq!(check(&|file| file.record.as_mut().unwrap().start.signature.0[9] ^= 1), Some("start"));
     let doubt = chain_of(&file, &other.rosters[0].digest).unwrap_err();
     assert_eq!(doubt.check(), "roster");

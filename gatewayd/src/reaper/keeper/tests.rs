@@ -25,8 +25,10 @@ fn keeper() -> (tempfile::TempDir, Arc<Keeper>, GrantId, Live, mpsc::Receiver<Co
         grant: id.grant(),
         start: softphone::start(&request, id, &key, 900_000),
         request: signed,
-        evidence: Bytes(Vec::new()),
-        certificate: Bytes(Vec::new()),
+        authority: twinlock_protocol::evidence::Authority::Certificate(twinlock_protocol::evidence::Certified {
+            evidence: Bytes(Vec::new()),
+            certificate: Bytes(Vec::new()),
+        }),
         end: None,
     };
     records.create(&record).unwrap();

@@ -128,15 +128,12 @@ impl Kept {
 
 /// Why a record does not verify, if it does not.
 fn doubt(record: &GrantRecord, chain: &Chain) -> Option<String> {
-    let evidence = match Evidence::from_bytes(&record.evidence.0) {
-        Ok(evidence) => evidence,
-        Err(error) => return Some(causes(&error)),
+    let statements = match record.authority.certificate().map(|given| Evidence::from_bytes(&given.evidence.0)) {
+        Some(Ok(evidence)) => evidence.statements,
+        Some(Err(error)) => return Some(causes(&error)),
+        None => Vec::new(),
     };
-    let claims = Claims {
-        request: &record.request,
-        statements: &evidence.statements,
-        record: Some(record),
-        ended: record.end.as_ref(),
-    };
+    let claims =
+        Claims { request: &record.request, statements: &statements, record: Some(record), ended: record.end.as_ref() };
     verify(chain, &claims).err().map(|doubt| causes(&doubt))
 }
