@@ -219,7 +219,7 @@ fn line(proposal: &Proposal) -> ProposalLine {
 
 async fn proposals(State(admin): State<Admin>) -> Result<Json<Vec<ProposalLine>>, Refused> {
     let (open, _head) = admin.changes.open_proposals().await?;
-    Ok(Json(open.iter().map(line).collect()))
+    Ok(Json(open.iter().map(|one| line(one)).collect()))
 }
 
 fn id_of(text: &str) -> Result<Fixed<16>, Refused> {

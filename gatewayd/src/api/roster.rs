@@ -14,7 +14,7 @@ use twinlock_protocol::ids::{CredentialId, DeviceId, GroupName, PersonId};
 use twinlock_protocol::limits;
 use twinlock_protocol::roster::{Device, Person, Roster, Step, VerifiedRoster};
 use twinlock_protocol::signature::{PublicKey, Signature};
-use twinlock_protocol::statement::{Assertion, SignedStatement};
+use twinlock_protocol::statement::{Assertion, PossessionStatement, SignedStatement};
 use twinlock_protocol::{Bytes, DenyReason, Digest, Fixed};
 
 use super::approver::{Nothing, Site, cookie_named, parse, signed_in, source_of};
@@ -25,7 +25,7 @@ use crate::enrol::passkey::{DeviceKey, Registration};
 use crate::roster::invite::{Newcomer, Phase};
 use crate::roster::op::Op;
 use crate::roster::proposal::{Proposal, Proposer};
-use crate::roster::{ChangeError, RestoreStart, Seen, ToProve};
+use crate::roster::{ChangeError, ListedInvite, RestoreStart, Seen};
 
 /// The cookie that ties an invite to the browser that opened it.
 const ENROL_COOKIE: &str = "__Host-twinlock-enrol";
@@ -89,10 +89,11 @@ fn reader(site: &Site, headers: &HeaderMap) -> Result<Reader, Problem> {
     Ok(Reader { session, person, device })
 }
 
-/// Somebody who may propose, invite and decline.
-fn changer(site: &Site, headers: &HeaderMap) -> Result<Reader, Problem> {
+/// Somebody who may propose, invite and decline, and does so.
+async fn changer(site: &Site, headers: &HeaderMap) -> Result<Reader, Problem> {
     let reader = reader(site, headers)?;
     site.changes.check_may_change(&reader.session)?;
+    site.approvers.check_rate(&reader.session).await?;
     Ok(reader)
 }
 
@@ -132,6 +133,8 @@ fn summary(site: &Site, proposal: &Proposal, head: &VerifiedRoster, reader: &Rea
         .map(|one| json!({ "person": one.person, "name": name(&one.person), "age_s": now.since(one.at) }))
         .collect();
     let why_not = proposal.check_signer(head, &reader.person, &reader.device).err();
+    let may_withdraw = site.changes.check_may_change(&reader.session).is_ok()
+        && proposal.check_withdraw(head, &reader.proposer()).is_ok();
     Ok(json!({
         "id": proposal.id,
         "kind": step_name(&draft.step),
@@ -143,6 +146,8 @@ fn summary(site: &Site, proposal: &Proposal, head: &VerifiedRoster, reader: &Rea
         "needs": draft.needs(),
         "signatures": signatures,
         "contested": proposal.contested,
+        "invited_by": proposal.invited_by.as_ref().map(|by| json!({ "name": by.person().map(name) })),
+        "may_withdraw": may_withdraw,
         "may_sign": why_not.is_none(),
         "why_not": why_not.map(|reason| reason.row().name),
     }))
@@ -207,6 +212,7 @@ async fn sign(
 ) -> Result<Json<Value>, Problem> {
     let SignBody { signed } = parse(&body)?;
     let session = signed_in(&site, &headers)?;
+    site.approvers.check_rate(&session).await?;
     let outcome = site.changes.sign(&session, &id_of(&id)?, signed).await?;
     let state = if outcome.sealed { "sealed" } else { "open" };
     Ok(Json(json!({
@@ -221,7 +227,7 @@ async fn withdraw(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let Nothing {} = parse(&body)?;
-    let reader = changer(&site, &headers)?;
+    let reader = changer(&site, &headers).await?;
     site.changes.withdraw(&id_of(&id)?, &reader.proposer()).await?;
     Ok(Json(json!({})))
 }
@@ -241,7 +247,7 @@ struct RemoveBody {
 
 async fn suspend(State(site): State<Site>, headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
     let PersonBody { person } = parse(&body)?;
-    let reader = changer(&site, &headers)?;
+    let reader = changer(&site, &headers).await?;
     let id = site.changes.suspend(person, reader.proposer()).await?;
     whole(&site, &id, &reader).await
 }
@@ -267,7 +273,7 @@ async fn renew(State(site): State<Site>, headers: HeaderMap, body: Body) -> Resu
 }
 
 async fn propose(site: &Site, headers: &HeaderMap, ops: Vec<Op>) -> Result<Json<Value>, Problem> {
-    let reader = changer(site, headers)?;
+    let reader = changer(site, headers).await?;
     let id = site.changes.propose(ops, reader.proposer()).await?;
     whole(site, &id, &reader).await
 }
@@ -311,7 +317,7 @@ pub fn newcomer(
 
 async fn invite(State(site): State<Site>, headers: HeaderMap, body: Body) -> Result<Json<Value>, Problem> {
     let InviteBody { person, new } = parse(&body)?;
-    let reader = changer(&site, &headers)?;
+    let reader = changer(&site, &headers).await?;
     let engine = site.approvers.engine();
     let head = engine.roster();
     let new = new.map(|new| newcomer(&head, new.name, new.logins, new.groups, new.approver, new.requester));
@@ -330,7 +336,8 @@ async fn invite(State(site): State<Site>, headers: HeaderMap, body: Body) -> Res
 }
 
 async fn invites(State(site): State<Site>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
-    let _reader = changer(&site, &headers)?;
+    let reader = reader(&site, &headers)?;
+    site.changes.check_may_change(&reader.session)?;
     let engine = site.approvers.engine();
     let (head, now) = (engine.roster(), engine.clock.now());
     let lines: Vec<Value> = site
@@ -338,16 +345,17 @@ async fn invites(State(site): State<Site>, headers: HeaderMap) -> Result<Json<Va
         .open_invites()
         .await?
         .iter()
-        .map(|one| {
+        .map(|ListedInvite { invite: one, proposal }| {
             let by = one.by.person().and_then(|by| head.person(by)).map(|person| person.name.clone());
             let state = match one.phase {
                 Phase::Open {} => "open",
                 Phase::Opened { .. } => "opened",
-                Phase::Enrolled { .. } | Phase::Proposed { .. } | Phase::Cancelled {} => "enrolled",
+                Phase::Enrolled { .. } | Phase::Cancelled {} => "enrolled",
+                Phase::Proposed { .. } => "proposed",
             };
             json!({
                 "invite": one.id, "person": { "id": one.person, "name": one.name }, "by": by, "state": state,
-                "contested": one.contested, "left_s": one.until.since(now),
+                "contested": one.contested, "left_s": one.until.since(now), "proposal": proposal,
             })
         })
         .collect();
@@ -361,7 +369,7 @@ async fn cancel_invite(
     body: Body,
 ) -> Result<Json<Value>, Problem> {
     let Nothing {} = parse(&body)?;
-    let reader = changer(&site, &headers)?;
+    let reader = changer(&site, &headers).await?;
     site.changes.cancel_invite(&id_of(&id)?, &reader.proposer()).await?;
     Ok(Json(json!({})))
 }
@@ -395,8 +403,7 @@ fn enrol_cookie(headers: &HeaderMap) -> Option<Fixed<32>> {
     cookie_named(headers, ENROL_COOKIE).and_then(|text| Fixed::from_text(&text))
 }
 
-fn prove_json(prove: &ToProve) -> Value {
-    let statement = &prove.statement;
+fn prove_json(statement: &PossessionStatement) -> Value {
     json!({
         "person": statement.person, "device": statement.device, "credential_id": statement.credential_id,
         "device_id": statement.device_id, "gateway_salt": statement.gateway_salt,
@@ -439,13 +446,13 @@ fn device_key(key: Option<PublicKey>, proof: Option<Signature>) -> Result<Option
 async fn enrol_finish(State(site): State<Site>, body: Body) -> Result<Json<Value>, Problem> {
     let FinishBody { enrol, registration, device_key: key, device_proof, label } = parse(&body)?;
     let device_key = device_key(key, device_proof)?;
-    let prove = site.changes.enrol(&enrol, &registration, device_key.as_ref(), &label).await?;
+    let prove = site.changes.enrol(&enrol, registration, device_key, &label).await?;
     let device = &prove.device;
     Ok(Json(json!({
         "state": "possess",
         "device": { "id": device.id, "label": device.label, "assurance": device.assurance() },
         "record": prove.record,
-        "possession": prove_json(&prove),
+        "possession": prove_json(&prove.statement),
     })))
 }
 
@@ -461,7 +468,7 @@ async fn enrol_status(State(site): State<Site>, headers: HeaderMap, body: Body) 
     let status = site.changes.enrol_status(&invite, &cookie).await?;
     Ok(Json(json!({
         "state": status.state, "people": [], "roster": null, "statement": null, "signed": status.signed,
-        "needs": status.needs, "record": status.record,
+        "needs": status.needs, "record": status.record, "possession": status.possession.as_ref().map(prove_json),
     })))
 }
 
@@ -501,10 +508,10 @@ async fn restore_start(
         sign_in: SignInFinish { sign_in, credential_id, assertion, device_signature: None },
         device_key: DeviceKey { key: device_key, proof: device_proof },
     };
-    let (restore, name, prove) = site.changes.start_restore(&start, &source_of(address, &headers)).await?;
+    let (restore, name, prove) = site.changes.start_restore(start, &source_of(address, &headers)).await?;
     Ok(Json(json!({
         "restore": restore, "person": { "id": prove.statement.person, "name": name }, "record": prove.record,
-        "possession": prove_json(&prove),
+        "possession": prove_json(&prove.statement),
     })))
 }
 

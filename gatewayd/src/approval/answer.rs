@@ -165,7 +165,11 @@ impl Approvers {
         Ok(verify_claim_signature(device, proof.device_signature.as_ref(), &payload)?)
     }
 
-    async fn check_rate(&self, signed_in: &SignedIn) -> Result<(), Refusal> {
+    /// Counts a call that changes something.
+    ///
+    /// # Errors
+    /// Too many of this sign-in.
+    pub async fn check_rate(&self, signed_in: &SignedIn) -> Result<(), Refusal> {
         let Err(limited) = self.engine.limits.call_of_approver(&signed_in.cookie) else { return Ok(()) };
         self.engine.note_limit(limited.limit, signed_in.person.to_string()).await;
         Err(limited.into())

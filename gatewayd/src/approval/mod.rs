@@ -77,10 +77,12 @@ impl Approvers {
         self.engine.limits.tidy();
     }
 
-    /// Person and device of a sign-in, as this roster has them.
+    /// Person and device of a sign-in, as this roster has them; a device whose record is another one,
+    /// its key restored perhaps, is not the one that signed in.
     fn approver<'r>(roster: &'r Roster, signed_in: &SignedIn) -> Result<(&'r Person, &'r Device), DenyReason> {
         let person = roster.person(&signed_in.person).ok_or(DenyReason::SignInNeeded)?;
         let device = person.devices.iter().find(|device| device.id == signed_in.device);
+        let device = device.filter(|device| device.record_digest() == signed_in.record);
         device.map(|device| (person, device)).ok_or(DenyReason::SignInNeeded)
     }
 }

@@ -72,6 +72,8 @@ pub struct SignedIn {
     pub person: PersonId,
     /// On which device.
     pub device: DeviceId,
+    /// The digest of its record in the roster.
+    pub(super) record: Digest,
     /// Until when.
     pub expires_at: UnixTime,
 }
@@ -167,6 +169,7 @@ impl Approvers {
                     cookie: cookie.hash(),
                     person: person.id.clone(),
                     device: device.id.clone(),
+                    record: device.record_digest(),
                     expires_at: now.plus(LIFE_S),
                 };
                 let signed_in = audit::Event::SignedIn {
@@ -236,15 +239,12 @@ impl Approvers {
     }
 
     /// A roster was sealed: forgets the sign-ins of whoever is not in it any more, or suspended, and
-    /// those on devices that are not what they were.
-    pub fn end_sign_ins(&self, before: &Roster, next: &Roster) {
-        let device = |roster: &Roster, row: &SignInRow| {
-            let person = roster.person(&row.person).filter(|person| person.standing == Standing::Active)?;
-            person.devices.iter().find(|one| one.id == row.device).map(Device::record_digest)
-        };
+    /// those on devices that are not what they were. One that begins meanwhile is held to the roster
+    /// when it is used.
+    pub fn end_sign_ins(&self, next: &Roster) {
         let stands = |row: &SignInRow| {
-            let now = device(next, row);
-            now.is_some() && now == device(before, row)
+            let found = Self::approver(next, &session_of(row));
+            found.is_ok_and(|(person, _)| person.standing == Standing::Active)
         };
         self.sign_ins.sessions.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, row| stands(row));
     }
@@ -304,7 +304,13 @@ impl Approvers {
 }
 
 fn session_of(row: &SignInRow) -> SignedIn {
-    SignedIn { cookie: row.cookie, person: row.person.clone(), device: row.device.clone(), expires_at: row.expires_at }
+    SignedIn {
+        cookie: row.cookie,
+        person: row.person.clone(),
+        device: row.device.clone(),
+        record: row.record,
+        expires_at: row.expires_at,
+    }
 }
 
 fn check_passkey<'r>(

@@ -22,7 +22,7 @@ const AUDITED_LIMITS: u32 = 2;
 const MESSAGES_OF_HOST: u32 = 6_000;
 /// Resumes of one request per minute; a module resumes once per lost connection.
 const RESUMES_OF_REQUEST: u32 = 30;
-/// Audit rows per minute about what one host says and is not believed.
+/// Audit rows per minute about what one host says, or one person signs, and is not believed.
 const AUDITED_REFUSALS: u32 = 20;
 /// Connections per minute of one host's agent.
 const CONNECTS_OF_HOST: u32 = 60;
@@ -64,6 +64,7 @@ pub struct Limits {
     audited_noise: PerMinute<IpAddr>,
     audited_limits: PerMinute<(LimitName, String)>,
     audited_refusals: PerMinute<HostId>,
+    audited_signatures: PerMinute<PersonId>,
     messages_of_host: PerMinute<HostId>,
     resumes_of_request: PerMinute<RequestId>,
     connects_of_host: PerMinute<HostId>,
@@ -95,6 +96,7 @@ impl Limits {
             audited_noise: PerMinute::new(AUDITED_NOISE, LimitName::CallsPerAddress),
             audited_limits: PerMinute::new(AUDITED_LIMITS, LimitName::CallsPerAddress),
             audited_refusals: PerMinute::new(AUDITED_REFUSALS, LimitName::RequestsPerHost),
+            audited_signatures: PerMinute::new(AUDITED_REFUSALS, LimitName::CallsPerApprover),
             resumes_of_request: PerMinute::new(RESUMES_OF_REQUEST, LimitName::ResumesPerRequest),
             messages_of_host: PerMinute::new(MESSAGES_OF_HOST, LimitName::RequestsPerHost),
             connects_of_host: PerMinute::new(CONNECTS_OF_HOST, LimitName::ConnectsPerHost),
@@ -145,6 +147,12 @@ impl Limits {
         self.audited_refusals.check(host).is_ok()
     }
 
+    /// Whether it is worth an audit row that this person's signature to a change was refused.
+    #[must_use]
+    pub fn is_signature_worth_a_row(&self, person: &PersonId) -> bool {
+        self.audited_signatures.check(person).is_ok()
+    }
+
     /// An address calls the API. IPv6 addresses count by their /64.
     ///
     /// # Errors
@@ -180,7 +188,7 @@ impl Limits {
         self.messages_of_host.0.check_key(host).err().map(|until| until.wait_time_from(DefaultClock::default().now()))
     }
 
-    /// An approver claims or answers.
+    /// An approver claims, answers, or changes the roster.
     ///
     /// # Errors
     /// [`Limited`].
@@ -197,6 +205,7 @@ impl Limits {
         self.audited_noise.0.retain_recent();
         self.audited_limits.0.retain_recent();
         self.audited_refusals.0.retain_recent();
+        self.audited_signatures.0.retain_recent();
         self.resumes_of_request.0.retain_recent();
         self.messages_of_host.0.retain_recent();
         self.connects_of_host.0.retain_recent();

@@ -10,7 +10,7 @@ use twinlock_protocol::statement::{PossessionKind, PossessionStatement, SignedSt
 use twinlock_protocol::{DenyReason, Fixed, UnixTime};
 
 use super::op::Op;
-use super::proposal::{ProposalId, Proposer};
+use super::proposal::{PROPOSAL_VALID_S, ProposalId, Proposer};
 
 /// An invite enrols a device within this long, in seconds.
 pub const INVITE_VALID_S: u64 = 30 * 60;
@@ -180,18 +180,9 @@ impl Invite {
     ///
     /// # Errors
     /// [`DenyReason::InviteInvalid`].
-    pub fn propose(
-        &mut self,
-        roster: &Roster,
-        signed: SignedStatement,
-        proposal: ProposalId,
-        now: UnixTime,
-    ) -> Result<Vec<Op>, DenyReason> {
-        let usable = self.is_usable(now);
-        let Phase::Enrolled { browser, device, .. } = self.phase.clone() else {
-            return Err(DenyReason::InviteInvalid);
-        };
-        if !usable {
+    pub fn to_propose(&self, roster: &Roster, signed: SignedStatement, now: UnixTime) -> Result<Vec<Op>, DenyReason> {
+        let Phase::Enrolled { device, .. } = &self.phase else { return Err(DenyReason::InviteInvalid) };
+        if !self.is_usable(now) {
             return Err(DenyReason::InviteInvalid);
         }
         let mut ops = Vec::new();
@@ -204,8 +195,19 @@ impl Invite {
             (None, None) => return Err(DenyReason::InviteInvalid),
         }
         ops.push(Op::AddDevice { person: self.person.clone(), device: device.clone(), possession: Box::new(signed) });
-        self.phase = Phase::Proposed { browser, device, proposal };
         Ok(ops)
+    }
+
+    /// It is proposed.
+    ///
+    /// # Errors
+    /// [`DenyReason::InviteInvalid`] unless a device enrolled, and for the second time.
+    pub fn proposed(&mut self, proposal: ProposalId) -> Result<(), DenyReason> {
+        let Phase::Enrolled { browser, device, .. } = self.phase.clone() else {
+            return Err(DenyReason::InviteInvalid);
+        };
+        self.phase = Phase::Proposed { browser, device, proposal };
+        Ok(())
     }
 
     /// Takes it back.
@@ -219,6 +221,15 @@ impl Invite {
                 Ok(())
             }
             Phase::Proposed { .. } | Phase::Cancelled {} => Err(DenyReason::InviteInvalid),
+        }
+    }
+
+    /// Until when somebody may ask for it: as long as what it led to is open.
+    #[must_use]
+    pub fn told_until(&self) -> UnixTime {
+        match self.phase {
+            Phase::Proposed { .. } => self.until.plus(PROPOSAL_VALID_S),
+            Phase::Open {} | Phase::Opened { .. } | Phase::Enrolled { .. } | Phase::Cancelled {} => self.until,
         }
     }
 
@@ -306,13 +317,15 @@ mod tests {
         let statement = good.enrol(phone.device.clone(), Fixed([3; 32]), NOW).unwrap();
         assert_eq!(good.enrol(phone.device.clone(), Fixed([3; 32]), NOW), Err(DenyReason::InviteInvalid), "twice");
         let signed = phone.sign(&fixture.roster, POSSESSION_DOMAINS, &statement.to_bytes());
-        let mut slow = good.clone();
+        let slow = good.clone();
         let late = NOW.plus(INVITE_VALID_S);
-        let refused = slow.propose(&fixture.roster, signed.clone(), Fixed([4; 16]), late);
+        let refused = slow.to_propose(&fixture.roster, signed.clone(), late);
         assert_eq!(refused, Err(DenyReason::InviteInvalid), "late");
-        let ops = good.propose(&fixture.roster, signed.clone(), Fixed([4; 16]), NOW).unwrap();
+        let ops = good.to_propose(&fixture.roster, signed.clone(), NOW).unwrap();
         assert_eq!(ops.len(), 1);
-        assert_eq!(good.propose(&fixture.roster, signed, Fixed([5; 16]), NOW), Err(DenyReason::InviteInvalid));
+        good.proposed(Fixed([4; 16])).unwrap();
+        assert_eq!(good.to_propose(&fixture.roster, signed, NOW), Err(DenyReason::InviteInvalid));
+        assert_eq!(good.proposed(Fixed([5; 16])), Err(DenyReason::InviteInvalid));
     }
 
     /// Catalogue: E3 (control: inline)
@@ -326,9 +339,8 @@ mod tests {
         ready.open(Digest::plain(b"mine"), NOW).unwrap();
         let statement = ready.enrol(phone.device.clone(), Fixed([3; 32]), NOW).unwrap();
         let signed = phone.sign(&fixture.roster, POSSESSION_DOMAINS, &statement.to_bytes());
-        let mut same = ready.clone();
-        let refused = ready.propose(&roster, signed.clone(), Fixed([4; 16]), NOW);
+        let refused = ready.to_propose(&roster, signed.clone(), NOW);
         assert_eq!(refused, Err(DenyReason::InviteInvalid));
-        assert_eq!(same.propose(&fixture.roster, signed, Fixed([4; 16]), NOW).unwrap().len(), 1);
+        assert_eq!(ready.to_propose(&fixture.roster, signed, NOW).unwrap().len(), 1);
     }
 }

@@ -3,56 +3,32 @@
 //! end and the audit events; only then is the new version the head. Decides nothing about who may
 //! sign what: that is `protocol::roster`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 use twinlock_protocol::ids::{DeviceId, PersonId};
 use twinlock_protocol::roster::change::changes;
-use twinlock_protocol::roster::{Roster, Standing, VerifiedRoster};
+use twinlock_protocol::roster::{Roster, Standing, Step, VerifiedRoster};
 use twinlock_protocol::statement::SignedStatement;
-use twinlock_protocol::{Bytes, DenyReason, Fixed, UnixTime, codec};
+use twinlock_protocol::{Bytes, DenyReason, Fixed};
 
 use super::Link;
-use super::enrolment::{Attempt, Restore};
-use super::invite::Invite;
 use super::op::{Op, OpError};
-use super::proposal::{Proposal, ProposalAtRest, ProposalId, Proposer, Signed, TAP_VALID_S};
+use super::papers::{Held, Moves};
+use super::proposal::{PROPOSAL_VALID_S, Proposal, ProposalId, Proposer, Signed, TAP_VALID_S};
 use crate::approval::{Approvers, SignedIn};
 use crate::audit::Event;
 use crate::enrol::passkey::Registrar;
 use crate::random::random;
 use crate::serve::Engine;
-use crate::store::{LifeChange, PaperKind, PaperRow, StoreError, Transaction, Work};
+use crate::store::{LifeChange, StoreError};
 
-/// Open proposals, and open invites, at the same time.
-const OPEN: usize = 64;
-/// What is over is still told of for this long, in seconds.
-pub(super) const LINGER_S: u64 = 3600;
-
-/// A value with the revision at which it rests; none when it does not rest yet.
-#[derive(Clone, Debug)]
-pub(super) struct Kept<T> {
-    pub(super) value: T,
-    pub(super) revision: Option<u64>,
-}
-
-impl<T> Kept<T> {
-    pub(super) fn new(value: T) -> Self {
-        Self { value, revision: None }
-    }
-}
-
-/// Everything under the one lock.
-#[derive(Default)]
-pub(super) struct Held {
-    pub(super) proposals: Vec<Kept<Proposal>>,
-    pub(super) invites: Vec<Kept<Invite>>,
-    pub(super) tokens: Vec<Kept<super::hosts::HostToken>>,
-    pub(super) attempts: HashMap<Fixed<16>, Attempt>,
-    pub(super) restores: HashMap<Fixed<16>, Restore>,
-}
+/// Of each kind (proposals, invites) open at the same time: of everybody but the administrator.
+const OPEN: usize = 256;
+/// The same of one person, so that nobody fills the places of all.
+const OPEN_OF_ONE: usize = 16;
+/// The same of the gateway's administrator.
+const OPEN_OF_ADMIN: usize = 64;
 
 /// Why a change was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,7 +68,7 @@ pub struct SignOutcome {
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The proposal.
-    pub proposal: Proposal,
+    pub proposal: Arc<Proposal>,
     /// The head.
     pub head: Arc<VerifiedRoster>,
 }
@@ -102,7 +78,7 @@ pub struct Changes {
     pub(super) engine: Arc<Engine>,
     pub(super) approvers: Arc<Approvers>,
     pub(super) registrar: Registrar,
-    held: Mutex<Held>,
+    pub(super) held: Arc<Mutex<Held>>,
 }
 
 impl Changes {
@@ -115,19 +91,8 @@ impl Changes {
         approvers: Arc<Approvers>,
         registrar: Registrar,
     ) -> Result<Arc<Self>, StoreError> {
-        let (now, head) = (engine.clock.now(), engine.roster());
-        let mut held = Held::default();
-        for (_, revision, body) in engine.store.papers(PaperKind::Proposal, now)? {
-            let at_rest: ProposalAtRest = read("proposal", &body)?;
-            held.proposals.push(Kept { value: at_rest.revive(&head), revision: Some(revision) });
-        }
-        for (_, revision, body) in engine.store.papers(PaperKind::Invite, now)? {
-            held.invites.push(Kept { value: read("invite", &body)?, revision: Some(revision) });
-        }
-        for (_, revision, body) in engine.store.papers(PaperKind::HostToken, now)? {
-            held.tokens.push(Kept { value: read("host token", &body)?, revision: Some(revision) });
-        }
-        Ok(Arc::new(Self { engine, approvers, registrar, held: Mutex::new(held) }))
+        let held = Held::load(&*engine.store, &engine.roster(), engine.clock.now())?;
+        Ok(Arc::new(Self { engine, approvers, registrar, held: Arc::new(Mutex::new(held)) }))
     }
 
     /// The engine.
@@ -136,95 +101,82 @@ impl Changes {
         &self.engine
     }
 
-    /// Everything, with what time and the head make of it.
-    pub(super) async fn held(&self) -> Result<MutexGuard<'_, Held>, DenyReason> {
-        let mut held = self.held.lock().await;
-        self.refresh(&mut held).await?;
-        Ok(held)
-    }
-
-    /// Lets time pass, and computes on the head what was computed on an older one.
-    async fn refresh(&self, held: &mut Held) -> Result<(), DenyReason> {
-        let (now, head) = (self.engine.clock.now(), self.engine.roster());
-        held.attempts.retain(|_, attempt| now < attempt.until);
-        held.restores.retain(|_, restore| now < restore.until);
-        let linger = |until: UnixTime| now < until.plus(LINGER_S);
-        held.proposals.retain(|one| one.value.is_open() || linger(one.value.expires_at));
-        held.invites.retain(|one| linger(one.value.until));
-        held.tokens.retain(|one| linger(one.value.until));
-        for kept in &mut held.proposals {
-            let mut value = kept.value.clone();
-            let mut events = Vec::new();
-            if value.pass_time(now) {
-                events.push(Event::ProposalExpired { proposal: value.id });
-            } else if value.rebase(&head, now, Fixed(random()?)) {
-                if let super::proposal::Phase::Void { why } = &value.phase {
-                    events.push(Event::ProposalVoid { proposal: value.id, why: why.clone() });
-                }
-            } else {
-                continue;
+    /// Lets time pass, and forgets what nobody is told of any more.
+    pub async fn tidy(self: &Arc<Self>) {
+        let outcome = self.with(|changes, mut held| async move {
+            if held.has_old {
+                let forget = LifeChange::ForgetPapers { before: changes.engine.clock.now() };
+                changes.commit(&mut held, Moves { more: vec![forget], ..Moves::default() }).await?;
+                held.has_old = false;
             }
-            self.commit(vec![paper(&Kept { value: value.clone(), revision: kept.revision })], events).await?;
-            kept.revision = Some(kept.revision.map_or(0, |revision| revision.saturating_add(1)));
-            kept.value = value;
-        }
-        Ok(())
-    }
-
-    /// Lets time pass.
-    pub async fn tidy(&self) {
-        if let Err(reason) = self.held().await.map(drop) {
+            Ok::<_, DenyReason>(())
+        });
+        if let Err(reason) = outcome.await {
             tracing::error!(%reason, "proposals could not be looked through");
         }
     }
 
-    pub(super) async fn commit(&self, changes: Vec<LifeChange>, events: Vec<Event>) -> Result<(), DenyReason> {
-        let transaction = Transaction { at_ms: self.engine.clock.unix_ms(), work: Work::Life(changes), events };
-        self.engine.store.commit(transaction).await.map_err(|error| {
-            tracing::error!(%error, "a change of the roster was not committed");
-            DenyReason::StoreFailed
-        })
-    }
-
     // ---- proposing ------------------------------------------------------------------------------
 
-    /// Proposes operations.
+    /// Proposes operations. What is proposed already, by anybody, is not proposed twice where it
+    /// suspends somebody.
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub async fn propose(&self, ops: Vec<Op>, by: Proposer) -> Result<ProposalId, ChangeError> {
-        let mut held = self.held().await?;
-        self.propose_in(&mut held, ops, by, super::proposal::PROPOSAL_VALID_S, Vec::new(), Vec::new()).await
+    pub async fn propose(self: &Arc<Self>, ops: Vec<Op>, by: Proposer) -> Result<ProposalId, ChangeError> {
+        self.with(|changes, mut held| async move {
+            changes.propose_in(&mut held, ops, by, PROPOSAL_VALID_S, Moves::default()).await
+        })
+        .await
     }
 
-    /// The same, under the lock, with other papers and events that go into the same transaction.
+    /// A proposal, computed on the head, that is in `moves` now and nowhere else.
+    pub(super) fn draw_up(
+        &self,
+        held: &Held,
+        ops: Vec<Op>,
+        by: Proposer,
+        valid_s: u64,
+        moves: &mut Moves,
+    ) -> Result<ProposalId, ChangeError> {
+        let (head, now) = (self.engine.roster(), self.engine.clock.now());
+        let id = Fixed(random().map_err(DenyReason::from)?);
+        let salt = Fixed(random().map_err(DenyReason::from)?);
+        let value = Proposal::new(id, ops, by, &head, salt, now, valid_s)?;
+        let queue = queue_of(&value);
+        let open = held.proposals.iter().filter(|one| one.is_open() && queue_of(one) == queue);
+        match queue {
+            Queue::Everything => check_room(&value.by, open.map(|one| &one.by))?,
+            Queue::Suspensions if open.filter(|one| one.by == value.by).count() >= OPEN_OF_ONE => {
+                return Err(DenyReason::RateLimited.into());
+            }
+            // One of each device: `finish_restore` sees to it.
+            Queue::Suspensions | Queue::Restorations => {}
+        }
+        moves.events.push(Event::RosterProposed {
+            proposal: id,
+            by: value.by.to_string(),
+            title: value.title(),
+            version: head.version.saturating_add(1),
+        });
+        moves.proposals.push(value);
+        Ok(id)
+    }
+
+    /// The same, committed with whatever else is in `moves`.
     pub(super) async fn propose_in(
         &self,
         held: &mut Held,
         ops: Vec<Op>,
         by: Proposer,
         valid_s: u64,
-        mut papers: Vec<LifeChange>,
-        mut events: Vec<Event>,
+        mut moves: Moves,
     ) -> Result<ProposalId, ChangeError> {
-        if held.proposals.iter().filter(|one| one.value.is_open()).count() >= OPEN {
-            return Err(DenyReason::RateLimited.into());
+        if let Some(same) = held.proposals.iter().find(|one| one.is_open() && is_suspension(&ops) && one.ops == ops) {
+            return Ok(same.id);
         }
-        let (head, now) = (self.engine.roster(), self.engine.clock.now());
-        let id = Fixed(random().map_err(DenyReason::from)?);
-        let salt = Fixed(random().map_err(DenyReason::from)?);
-        let value = Proposal::new(id, ops, by, &head, salt, now, valid_s)?;
-        events.push(Event::RosterProposed {
-            proposal: id,
-            by: value.by.to_string(),
-            title: value.title(),
-            version: head.version.saturating_add(1),
-        });
-        let mut kept = Kept::new(value);
-        papers.push(paper(&kept));
-        self.commit(papers, events).await?;
-        kept.revision = Some(0);
-        held.proposals.push(kept);
+        let id = self.draw_up(held, ops, by, valid_s, &mut moves)?;
+        self.commit(held, moves).await?;
         Ok(id)
     }
 
@@ -232,27 +184,20 @@ impl Changes {
     ///
     /// # Errors
     /// [`ChangeError`].
-    pub async fn suspend(&self, person: PersonId, by: Proposer) -> Result<ProposalId, ChangeError> {
-        let mut held = self.held().await?;
-        let alone = by.person().cloned().filter(|own| *own != person);
-        // Asked for twice, it is the same.
-        let open = held.proposals.iter().find(|one| {
-            let same = |op: &Op| matches!(op, Op::Suspend { person: whom, by } if *whom == person && *by == alone);
-            one.value.is_open() && one.value.ops.len() == 1 && one.value.ops.iter().all(same)
-        });
-        if let (Some(open), Some(_)) = (open, &alone) {
-            return Ok(open.value.id);
-        }
-        if let Some(own) = alone {
-            let ops = vec![Op::Suspend { person: person.clone(), by: Some(own) }];
-            match self.propose_in(&mut held, ops, by.clone(), TAP_VALID_S, Vec::new(), Vec::new()).await {
-                // Where one is not enough, two may do it.
-                Err(ChangeError::Op(OpError::Unsound(_))) => {}
-                outcome => return outcome,
+    pub async fn suspend(self: &Arc<Self>, person: PersonId, by: Proposer) -> Result<ProposalId, ChangeError> {
+        self.with(|changes, mut held| async move {
+            if let Some(own) = by.person().cloned().filter(|own| *own != person) {
+                let ops = vec![Op::Suspend { person: person.clone(), by: Some(own) }];
+                match changes.propose_in(&mut held, ops, by.clone(), TAP_VALID_S, Moves::default()).await {
+                    // Where one is not enough, two may do it.
+                    Err(ChangeError::Op(OpError::Unsound(_))) => {}
+                    outcome => return outcome,
+                }
             }
-        }
-        let ops = vec![Op::Suspend { person, by: None }];
-        self.propose_in(&mut held, ops, by, super::proposal::PROPOSAL_VALID_S, Vec::new(), Vec::new()).await
+            let ops = vec![Op::Suspend { person, by: None }];
+            changes.propose_in(&mut held, ops, by, PROPOSAL_VALID_S, Moves::default()).await
+        })
+        .await
     }
 
     // ---- looking --------------------------------------------------------------------------------
@@ -261,20 +206,25 @@ impl Changes {
     ///
     /// # Errors
     /// [`DenyReason::StoreFailed`].
-    pub async fn open_proposals(&self) -> Result<(Vec<Proposal>, Arc<VerifiedRoster>), DenyReason> {
-        let held = self.held().await?;
-        let open = held.proposals.iter().filter(|one| one.value.is_open()).map(|one| one.value.clone());
-        Ok((open.collect(), self.engine.roster()))
+    pub async fn open_proposals(self: &Arc<Self>) -> Result<(Vec<Arc<Proposal>>, Arc<VerifiedRoster>), DenyReason> {
+        self.with(|changes, held| async move {
+            let open = held.proposals.iter().filter(|one| one.is_open()).map(Arc::clone);
+            Ok((open.collect(), changes.engine.roster()))
+        })
+        .await
     }
 
     /// One proposal, open or just over.
     ///
     /// # Errors
     /// [`DenyReason::NotFound`], [`DenyReason::StoreFailed`].
-    pub async fn proposal(&self, id: &ProposalId) -> Result<Seen, DenyReason> {
-        let held = self.held().await?;
-        let found = held.proposals.iter().find(|one| one.value.id == *id).ok_or(DenyReason::NotFound)?;
-        Ok(Seen { proposal: found.value.clone(), head: self.engine.roster() })
+    pub async fn proposal(self: &Arc<Self>, id: &ProposalId) -> Result<Seen, DenyReason> {
+        let id = *id;
+        self.with(move |changes, held| async move {
+            let found = held.proposals.find(&id).ok_or(DenyReason::NotFound)?;
+            Ok(Seen { proposal: Arc::clone(found), head: changes.engine.roster() })
+        })
+        .await
     }
 
     // ---- signing --------------------------------------------------------------------------------
@@ -291,30 +241,33 @@ impl Changes {
         id: &ProposalId,
         signed: SignedStatement,
     ) -> Result<SignOutcome, DenyReason> {
-        let (changes, signed_in, id) = (Arc::clone(self), signed_in.clone(), *id);
-        let task = tokio::spawn(async move {
-            let outcome = changes.sign_here(&signed_in, &id, signed).await;
+        let (signed_in, id) = (signed_in.clone(), *id);
+        self.with(move |changes, mut held| async move {
+            let outcome = changes.sign_here(&mut held, &signed_in, &id, signed).await;
+            drop(held);
             if let Err(reason) = outcome {
                 let person = signed_in.person.clone();
                 changes.engine.metrics.refused(reason);
-                changes.engine.note(vec![Event::SignatureRefused { proposal: id, person, reason }]).await;
+                // Counted always, written rarely: whoever is signed in could fill the log.
+                if changes.engine.limits.is_signature_worth_a_row(&person) {
+                    changes.engine.note(vec![Event::SignatureRefused { proposal: id, person, reason }]).await;
+                }
             }
             outcome
-        });
-        task.await.unwrap_or(Err(DenyReason::Internal))
+        })
+        .await
     }
 
     async fn sign_here(
         &self,
+        held: &mut Held,
         signed_in: &SignedIn,
         id: &ProposalId,
         signed: SignedStatement,
     ) -> Result<SignOutcome, DenyReason> {
         let (person, device) = self.approvers.who(signed_in)?;
-        let mut held = self.held().await?;
         let (now, head) = (self.engine.clock.now(), self.engine.roster());
-        let kept = held.proposals.iter_mut().find(|one| one.value.id == *id).ok_or(DenyReason::NotFound)?;
-        let mut value = kept.value.clone();
+        let mut value = Proposal::clone(held.proposals.find(id).ok_or(DenyReason::NotFound)?);
         let counted = Event::RosterSigned {
             person: person.id.clone(),
             digest: value.draft.as_ref().ok_or(DenyReason::ProposalOver)?.digest,
@@ -322,33 +275,32 @@ impl Changes {
         let outcome = value.sign(&head, &person, &device, signed, now)?;
         let draft = value.draft.as_ref().ok_or(DenyReason::Internal)?;
         let (version, needs, signatures) = (draft.next.version, draft.needs(), draft.signatures.len());
+        let mut moves = Moves::telling(counted);
         let sealed = match outcome {
             Signed::Counted => {
-                self.commit(vec![paper(&Kept { value: value.clone(), revision: kept.revision })], vec![counted])
-                    .await?;
+                moves.proposals.push(value);
+                self.commit(held, moves).await?;
                 false
             }
             Signed::Complete { envelope, next } => {
                 let signers: Vec<PersonId> = draft.signatures.iter().map(|one| one.person.clone()).collect();
-                value.sealed(version);
-                let mut events = vec![counted];
-                events.extend(told(&head, &next, &signers));
-                let mut work = vec![
-                    LifeChange::Seal { version, digest: next.digest(), envelope: Bytes(envelope.to_bytes()) },
-                    paper(&Kept { value: value.clone(), revision: kept.revision }),
-                ];
-                work.extend(ended_sign_ins(&head, &next));
-                self.commit(work, events).await?;
+                value.sealed(version, now);
+                moves.events.extend(told(&head, &next, &signers));
+                let envelope_bytes = Bytes(envelope.to_bytes());
+                moves.more.push(LifeChange::Seal { version, digest: next.digest(), envelope: envelope_bytes });
+                moves.more.extend(ended_sign_ins(&head, &next));
+                moves.proposals.push(value);
+                self.commit(held, moves).await?;
                 tracing::info!(version, "a roster was sealed");
-                self.approvers.end_sign_ins(&head, &next);
+                self.approvers.end_sign_ins(&next);
                 self.engine.adopt(Link::new(*next, *envelope)).await;
                 true
             }
         };
-        kept.revision = Some(kept.revision.map_or(0, |revision| revision.saturating_add(1)));
-        kept.value = value;
         if sealed {
-            self.refresh(&mut held).await?;
+            // What is still open is computed on the new head now rather than when it is next asked for.
+            // A failing database, already logged, leaves it to the next who asks.
+            let _outcome = self.refresh(held).await;
         }
         Ok(SignOutcome { version, sealed, signatures, needs })
     }
@@ -356,17 +308,18 @@ impl Changes {
     /// Declines a proposal, or takes it back.
     ///
     /// # Errors
-    /// [`DenyReason::NotFound`], [`DenyReason::ProposalOver`], [`DenyReason::StoreFailed`].
-    pub async fn withdraw(&self, id: &ProposalId, by: &Proposer) -> Result<(), DenyReason> {
-        let mut held = self.held().await?;
-        let kept = held.proposals.iter_mut().find(|one| one.value.id == *id).ok_or(DenyReason::NotFound)?;
-        let mut value = kept.value.clone();
-        value.withdraw()?;
-        let event = Event::ProposalWithdrawn { proposal: *id, by: by.to_string() };
-        self.commit(vec![paper(&Kept { value: value.clone(), revision: kept.revision })], vec![event]).await?;
-        kept.revision = Some(kept.revision.map_or(0, |revision| revision.saturating_add(1)));
-        kept.value = value;
-        Ok(())
+    /// [`DenyReason::NotFound`], [`DenyReason::ProposalOver`], [`DenyReason::StoreFailed`];
+    /// [`DenyReason::ApproverNotEligible`] as [`Proposal::check_withdraw`] says.
+    pub async fn withdraw(self: &Arc<Self>, id: &ProposalId, by: &Proposer) -> Result<(), DenyReason> {
+        let (id, by) = (*id, by.clone());
+        self.with(move |changes, mut held| async move {
+            let mut value = Proposal::clone(held.proposals.find(&id).ok_or(DenyReason::NotFound)?);
+            value.withdraw(&changes.engine.roster(), &by, changes.engine.clock.now())?;
+            let mut moves = Moves::telling(Event::ProposalWithdrawn { proposal: id, by: by.to_string() });
+            moves.proposals.push(value);
+            changes.commit(&mut held, moves).await
+        })
+        .await
     }
 
     /// Whether this person may sign rosters at all, with this device; the same people may propose,
@@ -383,31 +336,43 @@ impl Changes {
         }
         head.rules.check_device(&device)
     }
+}
 
-    /// Room for one more of these.
-    pub(super) fn check_room(open: usize) -> Result<(), DenyReason> {
-        if open < OPEN { Ok(()) } else { Err(DenyReason::RateLimited) }
+/// Room for one more of these, beside those that are open.
+pub(super) fn check_room<'a>(by: &Proposer, open: impl Iterator<Item = &'a Proposer>) -> Result<(), DenyReason> {
+    let is_admin = |one: &Proposer| matches!(one, Proposer::Admin { .. });
+    let is_mine = |one: &Proposer| match (one.person(), by.person()) {
+        (Some(one), Some(own)) => one == own,
+        _ => one == by,
+    };
+    let (mut mine, mut all) = (0_usize, 0_usize);
+    for one in open.filter(|one| is_admin(one) == is_admin(by)) {
+        all += 1;
+        mine += usize::from(is_mine(one));
+    }
+    let has_room = if is_admin(by) { all < OPEN_OF_ADMIN } else { mine < OPEN_OF_ONE && all < OPEN };
+    if has_room { Ok(()) } else { Err(DenyReason::RateLimited) }
+}
+
+/// What competes for places with what: nobody keeps others from suspending or being restored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Everything,
+    Suspensions,
+    Restorations,
+}
+
+fn queue_of(proposal: &Proposal) -> Queue {
+    match proposal.draft.as_ref().map(|draft| &draft.step) {
+        Some(Step::Restoration { .. }) => Queue::Restorations,
+        _ if is_suspension(&proposal.ops) => Queue::Suspensions,
+        Some(Step::Ordinary | Step::Suspension { .. }) | None => Queue::Everything,
     }
 }
 
-fn read<T: DeserializeOwned>(what: &'static str, body: &Bytes) -> Result<T, StoreError> {
-    serde_json::from_slice(&body.0).map_err(|error| {
-        tracing::error!(%error, what, "a stored paper");
-        StoreError::Corrupt(what)
-    })
-}
-
-/// A proposal for the database.
-pub(super) fn paper(kept: &Kept<Proposal>) -> LifeChange {
-    let Kept { value, revision } = kept;
-    LifeChange::Paper(PaperRow {
-        kind: PaperKind::Proposal,
-        id: value.id,
-        replaces: *revision,
-        is_over: !value.is_open(),
-        until: value.expires_at.plus(LINGER_S),
-        body: Bytes(codec::encode(&value.at_rest())),
-    })
+/// One person's suspension and nothing else.
+fn is_suspension(ops: &[Op]) -> bool {
+    matches!(ops, [Op::Suspend { .. }])
 }
 
 /// What the audit log says of a sealed version.

@@ -8,9 +8,12 @@ mod hosts;
 pub mod invite;
 mod keeper;
 pub mod op;
+mod papers;
 pub mod proposal;
+mod restoration;
 
 pub use chain::{Chain, Link, Rosters};
-pub use enrolment::{EnrolStatus, NewInvite, OpenedInvite, Progress, RestoreStart, ToProve};
+pub use enrolment::{EnrolStatus, ListedInvite, NewInvite, OpenedInvite, Progress, ToProve};
 pub use hosts::{JoinAnswer, JoinHello, Joining, NewHostToken};
 pub use keeper::{ChangeError, Changes, Seen, SignOutcome};
+pub use restoration::RestoreStart;

@@ -21,6 +21,8 @@ use super::op::{Op, OpError, Outcome, apply};
 pub const PROPOSAL_VALID_S: u64 = 7 * 24 * 3600;
 /// One that was made to be signed at once, and was not.
 pub const TAP_VALID_S: u64 = 300;
+/// A device key that a browser dropped is restored within this long, in seconds, or asked for again.
+pub const RESTORE_VALID_S: u64 = 24 * 3600;
 
 /// A proposal's id.
 pub type ProposalId = Fixed<16>;
@@ -159,10 +161,12 @@ pub struct Proposal {
     pub by: Proposer,
     /// Since when.
     pub created_at: UnixTime,
-    /// Until when.
+    /// Until when; once it is over, since when.
     pub expires_at: UnixTime,
     /// The invite behind it was opened by a second browser.
     pub contested: bool,
+    /// Who made the invite behind it; none when there is none.
+    pub invited_by: Option<Proposer>,
     /// What it makes of the head; none when it is over.
     pub draft: Option<Draft>,
     /// How far it is.
@@ -180,6 +184,8 @@ pub struct ProposalAtRest {
     created_at: UnixTime,
     expires_at: UnixTime,
     contested: bool,
+    #[serde(default)]
+    invited_by: Option<Proposer>,
     issued_at: UnixTime,
     base: Option<RosterRef>,
     salt: Option<Fixed<32>>,
@@ -218,7 +224,17 @@ impl Proposal {
     ) -> Result<Self, OpError> {
         let draft = Some(draft(head, &ops, now, salt)?);
         let expires_at = now.plus(valid_s);
-        Ok(Self { id, ops, by, created_at: now, expires_at, contested: false, draft, phase: Phase::Open {} })
+        Ok(Self {
+            id,
+            ops,
+            by,
+            created_at: now,
+            expires_at,
+            contested: false,
+            invited_by: None,
+            draft,
+            phase: Phase::Open {},
+        })
     }
 
     /// One line for lists: what is signed is shown from the bytes.
@@ -238,6 +254,13 @@ impl Proposal {
         self.phase == Phase::Open {}
     }
 
+    /// Whether time or the head changes something about it.
+    #[must_use]
+    pub fn is_stale(&self, head: &VerifiedRoster, now: UnixTime) -> bool {
+        let base = RosterRef { version: head.version, digest: head.digest() };
+        self.is_open() && (now >= self.expires_at || self.draft.as_ref().is_none_or(|draft| draft.base != base))
+    }
+
     /// The head moved: computed anew, without signatures. What does not fit any more is over. Gives
     /// whether anything changed.
     pub fn rebase(&mut self, head: &VerifiedRoster, now: UnixTime, salt: Fixed<32>) -> bool {
@@ -247,7 +270,7 @@ impl Proposal {
         }
         match draft(head, &self.ops, now, salt) {
             Ok(draft) => self.draft = Some(draft),
-            Err(error) => self.end(Phase::Void { why: error.to_string() }),
+            Err(error) => self.end(Phase::Void { why: error.to_string() }, now),
         }
         true
     }
@@ -256,31 +279,59 @@ impl Proposal {
     pub fn pass_time(&mut self, now: UnixTime) -> bool {
         let over = self.is_open() && now >= self.expires_at;
         if over {
-            self.end(Phase::Expired {});
+            self.end(Phase::Expired {}, now);
         }
         over
     }
 
-    /// Somebody who may sign declines, or the proposer takes it back.
+    /// Whether somebody may decline it, or take it back. The gateway's administrator may; so may the
+    /// proposer, also of a change about themselves. Nobody else whom it concerns has a say in it, and
+    /// a suspension by one person is that person's alone.
     ///
     /// # Errors
-    /// [`DenyReason::ProposalOver`].
-    pub fn withdraw(&mut self) -> Result<(), DenyReason> {
-        if !self.is_open() {
-            return Err(DenyReason::ProposalOver);
-        }
-        self.end(Phase::Withdrawn {});
+    /// [`DenyReason::ProposalOver`], [`DenyReason::ApproverNotEligible`].
+    pub fn check_withdraw(&self, head: &Roster, by: &Proposer) -> Result<(), DenyReason> {
+        let draft = self.draft.as_ref().ok_or(DenyReason::ProposalOver)?;
+        let person = match by {
+            Proposer::Admin { .. } => return Ok(()),
+            Proposer::Person { person } => person,
+            Proposer::Device { .. } | Proposer::Host { .. } => return Err(DenyReason::ApproverNotEligible),
+        };
+        let may = match &draft.step {
+            Step::Suspension { by, .. } => by == person,
+            Step::Ordinary | Step::Restoration { .. } => {
+                self.by.person() == Some(person) || !concerns(head, &draft.next, person)
+            }
+        };
+        if may { Ok(()) } else { Err(DenyReason::ApproverNotEligible) }
+    }
+
+    /// Declines it, or takes it back.
+    ///
+    /// # Errors
+    /// As [`Self::check_withdraw`].
+    pub fn withdraw(&mut self, head: &Roster, by: &Proposer, now: UnixTime) -> Result<(), DenyReason> {
+        self.check_withdraw(head, by)?;
+        self.end(Phase::Withdrawn {}, now);
         Ok(())
     }
 
-    /// It is committed as this version.
-    pub fn sealed(&mut self, version: u64) {
-        self.end(Phase::Sealed { version });
+    /// Another one takes its place.
+    pub fn replaced(&mut self, now: UnixTime) {
+        if self.is_open() {
+            self.end(Phase::Withdrawn {}, now);
+        }
     }
 
-    fn end(&mut self, phase: Phase) {
+    /// It is committed as this version.
+    pub fn sealed(&mut self, version: u64, now: UnixTime) {
+        self.end(Phase::Sealed { version }, now);
+    }
+
+    fn end(&mut self, phase: Phase, now: UnixTime) {
         self.phase = phase;
         self.draft = None;
+        self.expires_at = self.expires_at.min(now);
     }
 
     /// Whether this person may sign it now, with this device.
@@ -368,6 +419,7 @@ impl Proposal {
             created_at: self.created_at,
             expires_at: self.expires_at,
             contested: self.contested,
+            invited_by: self.invited_by.clone(),
             issued_at: draft.map_or(self.created_at, |draft| draft.next.issued_at),
             base: draft.map(|draft| draft.base),
             salt: draft.map(|draft| draft.salt),
@@ -389,6 +441,7 @@ impl ProposalAtRest {
             created_at: self.created_at,
             expires_at: self.expires_at,
             contested: self.contested,
+            invited_by: self.invited_by,
             draft: None,
             phase: self.phase,
         };
@@ -406,10 +459,22 @@ impl ProposalAtRest {
                 draft.signatures = self.signatures.into_iter().filter(verifies).collect();
                 proposal.draft = Some(draft);
             }
-            Err(error) => proposal.end(Phase::Void { why: error.to_string() }),
+            Err(_) => {
+                // Not under this head any more: time and the head, looked at next, end it.
+            }
         }
         proposal
     }
+}
+
+/// Whether a step changes what the roster says of this person: their record, or a uid of theirs.
+fn concerns(head: &Roster, next: &Roster, person: &PersonId) -> bool {
+    let uids = |roster: &Roster| {
+        let mut of: Vec<_> = roster.uids.iter().filter(|one| one.person == *person).cloned().collect();
+        of.sort_by(|a, b| (&a.host, a.uid).cmp(&(&b.host, b.uid)));
+        of
+    };
+    head.person(person) != next.person(person) || uids(head) != uids(next)
 }
 
 fn draft(head: &VerifiedRoster, ops: &[Op], now: UnixTime, salt: Fixed<32>) -> Result<Draft, OpError> {
@@ -429,6 +494,10 @@ mod tests {
     use super::*;
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn own(person: &str) -> Proposer {
+        Proposer::Person { person: PersonId::new(person).unwrap() }
+    }
 
     fn renewal() -> (Fixture, VerifiedRoster, Proposal) {
         let fixture = Fixture::new(b"ca", NOW);
@@ -501,10 +570,43 @@ mod tests {
         assert_eq!(sign(&fixture, &head, &mut proposal, "carol"), Ok(Signed::Counted));
         assert_eq!(sign(&fixture, &head, &mut proposal, "carol"), Err(DenyReason::AlreadyApproved));
         let mut declined = proposal.clone();
-        declined.withdraw().unwrap();
-        assert_eq!(declined.withdraw(), Err(DenyReason::ProposalOver));
+        declined.withdraw(&head, &own("carol"), NOW).unwrap();
+        assert_eq!(declined.withdraw(&head, &own("carol"), NOW), Err(DenyReason::ProposalOver));
         let mut late = proposal.clone();
         assert!(late.pass_time(NOW.plus(PROPOSAL_VALID_S)) && late.phase == Phase::Expired {});
         assert!(matches!(sign(&fixture, &head, &mut proposal, "dave"), Ok(Signed::Complete { .. })));
+    }
+
+    /// Catalogue: A12 (control: inline)
+    #[test]
+    fn whom_a_change_concerns_does_not_decline_it_unless_it_is_their_own() {
+        let fixture = Fixture::new(b"ca", NOW);
+        let (_, head) = fixture.seal();
+        let dave = PersonId::new("dave").unwrap();
+        let remove = |by| {
+            let ops = vec![Op::Suspend { person: dave.clone(), by: None }];
+            Proposal::new(Fixed(random()), ops, by, &head, Fixed(random()), NOW, PROPOSAL_VALID_S).unwrap()
+        };
+        let refused = Err(DenyReason::ApproverNotEligible);
+        assert_eq!(remove(own("carol")).check_withdraw(&head, &own("dave")), refused);
+        assert_eq!(remove(Proposer::Admin { uid: 0 }).check_withdraw(&head, &own("dave")), refused);
+        // Control: others decline it, dave declines what he asked for himself, root everything.
+        assert_eq!(remove(own("carol")).check_withdraw(&head, &own("bob")), Ok(()));
+        assert_eq!(remove(own("dave")).check_withdraw(&head, &own("dave")), Ok(()));
+        assert_eq!(remove(own("carol")).check_withdraw(&head, &Proposer::Admin { uid: 0 }), Ok(()));
+        let (_, base, about_nobody) = renewal();
+        assert_eq!(about_nobody.check_withdraw(&base, &own("dave")), Ok(()));
+        let device = Proposer::Device { person: dave.clone() };
+        assert_eq!(remove(own("carol")).check_withdraw(&head, &device), refused);
+    }
+
+    #[test]
+    fn what_is_over_is_told_of_from_its_end() {
+        let (_, head, mut proposal) = renewal();
+        proposal.withdraw(&head, &own("bob"), NOW.plus(60)).unwrap();
+        assert_eq!(proposal.expires_at, NOW.plus(60));
+        let (_, _, mut late) = renewal();
+        assert!(late.pass_time(NOW.plus(PROPOSAL_VALID_S + 99)));
+        assert_eq!(late.expires_at, NOW.plus(PROPOSAL_VALID_S));
     }
 }

@@ -110,6 +110,8 @@ pub struct SignInRow {
     pub person: PersonId,
     /// On which device.
     pub device: DeviceId,
+    /// The digest of the device's record in the roster: another record is another device.
+    pub record: Digest,
     /// Until when.
     pub expires_at: UnixTime,
 }
@@ -149,6 +151,11 @@ pub enum LifeChange {
     },
     /// A paper, new or in place of a known revision.
     Paper(PaperRow),
+    /// Forgets papers that nobody is told of any more: the audit log is their record.
+    ForgetPapers {
+        /// Looked at until before this, and not a proposal that still waits.
+        before: UnixTime,
+    },
     /// Ends a person's sign-ins: on one device, or on all.
     EndSignIns {
         /// Who.

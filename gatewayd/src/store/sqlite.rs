@@ -27,8 +27,12 @@ use super::{
 use crate::audit::{self, AuditRow, Sinks};
 use crate::request::Stored;
 
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql"), include_str!("migrations/0003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
+];
 /// What the next revocation list must carry.
 const OPEN_REVOCATIONS: &str = "SELECT serial, not_after, revoked_at, because FROM revocations \
      INDEXED BY revocations_open WHERE carried = 0 ORDER BY revoked_at, serial";
@@ -248,11 +252,14 @@ fn apply(connection: &Connection, transaction: &Transaction, head: Head) -> Resu
         Work::SignIn(sign_in) => {
             connection.prepare_cached("DELETE FROM sign_ins WHERE expires_at <= ?1")?.execute([signed(at)])?;
             connection
-                .prepare_cached("INSERT INTO sign_ins (cookie, person, device, expires_at) VALUES (?1, ?2, ?3, ?4)")?
+                .prepare_cached(
+                    "INSERT INTO sign_ins (cookie, person, device, record, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
                 .execute(params![
                     sign_in.cookie.as_bytes(),
                     sign_in.person.as_str(),
                     sign_in.device.as_str(),
+                    sign_in.record.as_bytes(),
                     signed(sign_in.expires_at.0)
                 ])?;
         }
@@ -555,18 +562,21 @@ impl Store for Sqlite {
 
     fn sign_ins(&self, now: UnixTime) -> Result<Vec<SignInRow>, StoreError> {
         self.read(|connection| {
-            let mut query = connection
-                .prepare_cached("SELECT cookie, person, device, expires_at FROM sign_ins WHERE expires_at > ?1")?;
+            let mut query = connection.prepare_cached(
+                "SELECT cookie, person, device, record, expires_at FROM sign_ins WHERE expires_at > ?1",
+            )?;
             let rows = query.query_map([signed(now.0)], |row| {
-                Ok((digest(row, 0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?, unsigned(row, 3)?))
+                let (person, device) = (row.get::<_, String>(1)?, row.get::<_, String>(2)?);
+                Ok((digest(row, 0)?, person, device, digest(row, 3)?, unsigned(row, 4)?))
             })?;
             let mut sign_ins = Vec::new();
             for row in rows {
-                let (cookie, person, device, expires_at) = row?;
+                let (cookie, person, device, record, expires_at) = row?;
                 sign_ins.push(SignInRow {
                     cookie,
                     person: PersonId::new(&person).ok_or(StoreError::Corrupt("person"))?,
                     device: DeviceId::new(&device).ok_or(StoreError::Corrupt("device"))?,
+                    record,
                     expires_at: UnixTime(expires_at),
                 });
             }

@@ -12,7 +12,7 @@ use twinlock_protocol::{DenyReason, Fixed};
 use crate::people::{Guest, field, possession, start_restore};
 use crate::support::{Agent, Approver, Gateway, Site, Web};
 
-async fn sealed_by(gateway: &Gateway, site: &Site, id: &serde_json::Value, persons: &[&str]) {
+pub async fn sealed_by(gateway: &Gateway, site: &Site, id: &serde_json::Value, persons: &[&str]) {
     for (at, person) in persons.iter().enumerate() {
         let state = gateway.approver(site, person).sign_change(id).await;
         assert_eq!(state, if at + 1 == persons.len() { "sealed" } else { "open" });
@@ -39,7 +39,7 @@ fn five_and(change: impl FnOnce(&mut Fixture)) -> Site {
     )
 }
 
-fn web<'a>(gateway: &Gateway, site: &'a Site) -> Web<'a> {
+pub fn web<'a>(gateway: &Gateway, site: &'a Site) -> Web<'a> {
     Web { site, address: gateway.running.approver }
 }
 
@@ -243,7 +243,7 @@ async fn a_stolen_link_is_useless_without_two_who_compare_the_words_and_its_owne
     Approver { web: owner.web, phone: &owner.phone, cookie: None }.sign_in().await;
 }
 
-async fn try_sign_in(who: &mut Approver<'_>, start: &serde_json::Value) -> String {
+pub async fn try_sign_in(who: &mut Approver<'_>, start: &serde_json::Value) -> String {
     let challenge = crate::support::sign_in_challenge(start);
     let body = json!({
         "sign_in": start["sign_in"], "credential_id": who.phone.device.credential_id,
@@ -299,13 +299,15 @@ async fn a_removed_or_suspended_person_does_not_come_back_by_themselves() {
     let gateway = Gateway::start(&site).await;
     let (mut carol, mut erin) = (gateway.approver(&site, "carol"), gateway.approver(&site, "erin"));
     // Invited before, removed after: the link is dead, whoever holds it.
-    let kept = erin.invite(json!({ "person": "erin", "new": null })).await;
+    let kept = carol.invite(json!({ "person": "erin", "new": null })).await;
+    let own = erin.invite(json!({ "person": "erin", "new": null })).await;
     let gone = carol.call("/api/v1/roster/remove", json!({ "person": "erin", "device": null })).await.ok();
     sealed_by(&gateway, &site, &gone["id"], &["carol", "dave"]).await;
     let mut guest = Guest::new(web(&gateway, &site), "erin", &kept);
     let start = guest.open().await.ok();
     let finished = guest.register(&start).await.ok();
     assert_eq!(guest.prove(&start, &finished).await.problem(), "invite-invalid");
+    assert_eq!(Guest::new(web(&gateway, &site), "erin", &own).open().await.problem(), "invite-invalid");
     // No sign-in, no invite, no proposal, no restoration.
     for path in ["/api/v1/invites", "/api/v1/roster/suspend", "/api/v1/roster/lift"] {
         let body = if path.ends_with("invites") {

@@ -19,6 +19,13 @@ pub(super) fn apply(connection: &Connection, change: &LifeChange, at: u64) -> Re
     match change {
         LifeChange::Seal { version, digest, envelope } => seal(connection, *version, digest, envelope, at),
         LifeChange::Paper(row) => paper(connection, row),
+        LifeChange::ForgetPapers { before } => {
+            // An open proposal is ended, and told of, before it is forgotten.
+            connection
+                .prepare_cached("DELETE FROM papers WHERE until <= ?1 AND (is_over = 1 OR kind != ?2)")?
+                .execute(params![signed(before.0), word(PaperKind::Proposal)])?;
+            Ok(())
+        }
         LifeChange::EndSignIns { person, device } => {
             let device = device.as_ref().map(twinlock_protocol::ids::DeviceId::as_str);
             connection
@@ -87,8 +94,9 @@ pub(super) fn papers(
     kind: PaperKind,
     now: UnixTime,
 ) -> Result<Vec<(Fixed<16>, u64, Bytes)>, StoreError> {
-    let mut query = connection
-        .prepare_cached("SELECT id, revision, body FROM papers WHERE kind = ?1 AND (is_over = 0 OR until > ?2)")?;
+    let mut query = connection.prepare_cached(
+        "SELECT id, revision, body FROM papers WHERE kind = ?1 AND (is_over = 0 OR until > ?2) ORDER BY until, id",
+    )?;
     let rows = query.query_map(params![word(kind), signed(now.0)], |row| {
         Ok((Fixed(row.get::<_, [u8; 16]>(0)?), unsigned(row, 1)?, Bytes(row.get(2)?)))
     })?;

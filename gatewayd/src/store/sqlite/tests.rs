@@ -187,7 +187,8 @@ async fn reports_are_kept_once_and_sign_ins_are_forgotten_in_time() {
     let phone = bench.fixture.phone("bob");
     let sign_in = |cookie: &[u8], expires_at| {
         let (person, device) = (phone.person.clone(), phone.device.id.clone());
-        Work::SignIn(SignInRow { cookie: Digest::plain(cookie), person, device, expires_at })
+        let record = Digest::plain(b"record");
+        Work::SignIn(SignInRow { cookie: Digest::plain(cookie), person, device, record, expires_at })
     };
     bench.commit(sign_in(b"old", NOW), Vec::new()).await.unwrap();
     bench.commit(sign_in(b"new", NOW.plus(60)), Vec::new()).await.unwrap();
