@@ -135,6 +135,8 @@ export interface EnrolStatus {
   signed?: number;
   needs?: number;
   record?: B64 | null;
+  /** In state `possess`: what a page that was loaded anew goes on with. */
+  possession?: Possession | null;
 }
 
 /** What a new device signs to show that it holds its keys. */
@@ -157,6 +159,9 @@ export interface ProposalSummary {
   needs: number;
   signatures: { person: string; name: string; age_s: number }[];
   contested: boolean;
+  /** Who made the invite behind it; a name of null: the gateway's command line. */
+  invited_by: { name: string | null } | null;
+  may_withdraw: boolean;
   may_sign: boolean;
   why_not: string | null;
 }
@@ -173,9 +178,11 @@ export interface InviteLine {
   invite: string;
   person: PersonInfo;
   by: string | null;
-  state: "open" | "opened" | "enrolled";
+  state: "open" | "opened" | "enrolled" | "proposed";
   contested: boolean;
   left_s: number;
+  /** The change that it became. */
+  proposal: string | null;
 }
 
 export interface Assertion { authenticator_data: B64; client_data_json: B64; signature: B64 }
@@ -242,6 +249,8 @@ export interface KeptKey {
   key: CryptoKey;
   /** SEC1, uncompressed. */
   public_key: B64;
+  /** What the browser said of the passkey when it was made here. */
+  passkey?: { credential_key: B64 | null; backup_eligible: boolean | null; aaguid: B64 | null };
   /** While others must still sign that this key takes the place of one that was lost. */
   restore?: { id: string; person: PersonInfo; words: string[] };
 }

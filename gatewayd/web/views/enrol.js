@@ -18,7 +18,7 @@ export async function enrol(invite) {
     if (start.state === "enrol") return form(invite, start);
     const status = await api.enrolStatus(invite);
     // Only a running gateway counts signatures here.
-    return status.needs === undefined ? room(invite) : await resumed(invite, status);
+    return status.needs === undefined ? room(invite) : await resumed(invite, start, status);
   } catch (error) {
     return failed(error, () => enrol(invite));
   }
@@ -99,7 +99,7 @@ async function enrolDevice(start, label) {
   const passkey = await create(creation);
   const { credential_id } = passkey.registration;
   // Kept before it is announced: a key that the gateway knows and this browser lost helps nobody.
-  const kept = { credential_id, rp_id: creation.rp.id, ...made };
+  const kept = { credential_id, rp_id: creation.rp.id, ...made, passkey: passkey.made };
   await keep(kept);
   const device_proof = await sign(made, "claim", toBytes(creation.challenge));
   const { registration } = passkey;

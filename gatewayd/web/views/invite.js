@@ -121,11 +121,9 @@ function link(given) {
       if (signal.aborted) return;
       if (now?.contested) return contested(given);
       if (now?.state === "opened") state = "Opened";
-      if (now?.state === "enrolled" || !now) {
-        state = "Enrolled";
-        if (await proposed(given, signal)) return;
-        if (!now) end("calm", "The link is over", "It was cancelled, or what was enrolled by it is decided.");
-      }
+      if (now?.state === "enrolled") state = "Enrolled";
+      if (now?.proposal) return await visit("proposal", now.proposal);
+      if (!now) end("calm", "The link is over", "It was cancelled, or what was enrolled by it is decided.");
     } catch (error) {
       if (describe(error).name === "sign-in-needed" && !signal.aborted) failed(error);
     }
@@ -133,18 +131,6 @@ function link(given) {
   tick();
   every(signal, 1, tick);
   every(signal, 3, poll);
-}
-
-/**
- * Opens the change that the enrolment became, once the new device has shown its keys.
- * @param {Invite} given
- * @param {AbortSignal} signal
- */
-async function proposed({ person }, signal) {
-  const { proposals } = await api.proposals();
-  const found = proposals.filter(({ title }) => title.includes(person.name) || title.includes(person.id)).at(-1);
-  if (found && !signal.aborted) await visit("proposal", found.id);
-  return found !== undefined;
 }
 
 /** @param {Invite} given */

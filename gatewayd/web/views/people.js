@@ -144,7 +144,7 @@ function requesters(others) {
  */
 function openInvites(lines, again) {
   if (!lines.length) return [];
-  const state = { open: "not opened yet", opened: "opened", enrolled: "enrolled, waits for signatures" };
+  const state = { open: "not opened yet", opened: "opened", enrolled: "enrolled, to be confirmed there", proposed: "enrolled, waits for signatures" };
   return [
     h("h2", {}, "Invited"),
     h("ul", { class: "people" }, ...lines.map((one) => {
@@ -154,8 +154,8 @@ function openInvites(lines, again) {
       };
       return h("li", {},
         h("span", {}, shown(one.person.name), h("br"), h("span", { class: one.contested ? "meta urgent" : "meta" },
-          one.contested ? "opened by two browsers!" : state[one.state], ` · ${roughly(one.left_s)} left`)),
-        one.state === "enrolled" ? null : button("Cancel", cancel, { class: "link", "aria-label": `Cancel the invite of ${one.person.name}` }));
+          one.contested ? "opened by two browsers!" : state[one.state], one.proposal ? "" : ` · ${roughly(one.left_s)} left`)),
+        one.proposal ? button("Read it", () => visit("proposal", one.proposal), { class: "link", "aria-label": `Read what the invite of ${one.person.name} became` }) : button("Cancel", cancel, { class: "link", "aria-label": `Cancel the invite of ${one.person.name}` }));
     })),
   ];
 }

@@ -1,16 +1,37 @@
 // A new device shows that it holds its keys, by a second gesture, and then waits until two people
 // have compared its words and signed. Its words stand here in large letters: they are read aloud.
 
-/** @import {EnrolStart, EnrolStatus, KeptKey, PersonInfo, Possess} from "../types.ts" */
+/** @import {Device, EnrolStart, EnrolStatus, KeptKey, PersonInfo, Possess} from "../types.ts" */
 /** @import {Made} from "../webauthn.js" */
 import { api } from "../api.js";
 import { Malformed, possessionStatement, toBytes, toText } from "../codec.js";
+import { find } from "../device-key.js";
 import { deviceDigest, deviceWords } from "../fingerprint.js";
 import { button, every, h, say, screen, shown } from "../dom.js";
 import { readDevice } from "../roster.js";
 import { POSSESSION, signed } from "../webauthn.js";
 import { wordList } from "./changes.js";
 import { describe, end, failed } from "./end.js";
+
+/**
+ * Whether a record is of the keys that this browser holds, and of the passkey that it saw made.
+ * @param {Device} device
+ * @param {KeptKey} kept
+ * @param {Made | null} made null: the passkey is an old one, whose record two people know already
+ */
+function isOwn(device, kept, made) {
+  /** @param {unknown} told @param {unknown} seen null: the browser does not say */
+  const same = (told, seen) => seen === null || told === seen;
+  return (
+    device.credential_id === kept.credential_id &&
+    device.device_key === kept.public_key &&
+    device.client_class === "page" &&
+    (made === null ||
+      (same(device.credential_key, made.credential_key) &&
+        same(device.backup_eligible, made.backup_eligible) &&
+        same(device.aaguid, made.aaguid)))
+  );
+}
 
 /**
  * The words of the record that a roster would hold, if that is this browser's: its own keys, its own
@@ -23,22 +44,12 @@ import { describe, end, failed } from "./end.js";
  */
 export async function wordsOf({ record, possession }, person, kept, made) {
   const device = readDevice(toBytes(record));
-  /** @param {unknown} told @param {unknown} seen null: the browser does not say */
-  const same = (told, seen) => seen === null || told === seen;
   const belongs =
     toText(await deviceDigest(device)) === possession.device &&
     possession.person === person.id &&
     possession.credential_id === device.credential_id &&
-    possession.device_id === device.id &&
-    device.credential_id === kept.credential_id &&
-    device.device_key === kept.public_key &&
-    device.client_class === "page";
-  const honest =
-    made === null ||
-    (same(device.credential_key, made.credential_key) &&
-      same(device.backup_eligible, made.backup_eligible) &&
-      same(device.aaguid, made.aaguid));
-  if (!belongs || !honest) throw new Malformed("record");
+    possession.device_id === device.id;
+  if (!belongs || !isOwn(device, kept, made)) throw new Malformed("record");
   return deviceWords(device);
 }
 
@@ -81,6 +92,21 @@ export function gesture({ person, words, kept, possession, send, then }) {
 }
 
 /**
+ * @param {string} invite
+ * @param {string} enrol
+ * @param {PersonInfo} person
+ * @param {string[]} words
+ * @param {KeptKey} kept
+ * @param {Possess["possession"]} possession
+ */
+const gestureByInvite = (invite, enrol, person, words, kept, possession) =>
+  gesture({
+    person, words, kept, possession,
+    send: (statement) => api.enrolPossession(enrol, statement),
+    then: () => enrolled(invite, words),
+  });
+
+/**
  * After a passkey was made by invite.
  * @param {string} invite
  * @param {EnrolStart} start
@@ -90,23 +116,30 @@ export function gesture({ person, words, kept, possession, send, then }) {
  */
 export async function confirm(invite, { enrol, person }, kept, given, made) {
   const words = await wordsOf(given, person, kept, made);
-  gesture({
-    person, words, kept, possession: given.possession,
-    send: (statement) => api.enrolPossession(enrol, statement),
-    then: () => enrolled(invite, words),
-  });
+  gestureByInvite(invite, enrol, person, words, kept, given.possession);
 }
 
 /**
- * The link was opened again.
+ * The link was opened again. Words are of the keys that this browser holds, or there are none: what the
+ * gateway says alone proves nothing to whoever hears them.
  * @param {string} invite
+ * @param {EnrolStart} start
  * @param {EnrolStatus} status
  */
-export async function resumed(invite, status) {
-  if (status.state === "possess" || !status.record) {
-    return end("calm", "Begun, but not finished", "This link was used and then left. Ask for a new one.");
+export async function resumed(invite, { enrol, person }, { state, record, possession }) {
+  if (state === "declined") return end("bad", "Declined", "Somebody did not agree, or the time was over. Ask for a new link.");
+  if (!record) throw new Malformed("record");
+  const device = readDevice(toBytes(record));
+  const kept = await find(device.credential_id);
+  if (!kept?.passkey) {
+    return end("bad", "The key is not in this browser", "It was dropped, or the device that enrolled is another one. Read no words aloud. Ask for a new link, and that the old one is declined.");
   }
-  return enrolled(invite, await deviceWords(readDevice(toBytes(status.record))));
+  if (state === "possess" && possession) {
+    const words = await wordsOf({ record, possession }, person, kept, kept.passkey);
+    return gestureByInvite(invite, enrol, person, words, kept, possession);
+  }
+  if (!isOwn(device, kept, kept.passkey)) throw new Malformed("record");
+  return enrolled(invite, await deviceWords(device));
 }
 
 /** @param {string} invite @param {string[]} words */

@@ -120,14 +120,15 @@ function show(given, read, kept, news) {
     body: [
       news === null ? null : h("p", { class: "news", role: "alert" }, news),
       given.contested ? contested() : null,
-      h("p", { class: "meta" }, `Proposed ${by} ${given.age_s < 60 ? "just now" : `${roughly(given.age_s)} ago`}. `, names.length ? `Signed by ${names.join(" and ")}.` : "Nobody has signed yet."),
+      h("p", { class: "meta" }, `Proposed ${by} ${given.age_s < 60 ? "just now" : `${roughly(given.age_s)} ago`}. `, invited(given), names.length ? `Signed by ${names.join(" and ")}.` : "Nobody has signed yet."),
       kindWords(given),
       h("ul", { class: "cards differences", "aria-label": "Every difference" }, ...crowd.cards, ...cards),
       h("p", { class: "meta" }, `Roster version ${base.version} becomes ${next.version}, valid until ${date(next.expires_at)}. Nothing else changes.`),
     ],
     actions: signable
-      ? [note, h("div", { class: "line" }, status, unseen), h("div", { class: "pair" }, decline, go)]
-      : [note, h("p", { class: "status" }, WHY_NOT.get(given.why_not ?? "") ?? "You cannot sign this."), status, button("Back", () => history.back())],
+      ? [note, h("div", { class: "line" }, status, unseen), h("div", { class: "pair" }, given.may_withdraw ? decline : back(), go)]
+      : [note, h("p", { class: "status" }, WHY_NOT.get(given.why_not ?? "") ?? "You cannot sign this."), status,
+        given.may_withdraw ? h("div", { class: "pair" }, decline, back()) : back()],
   });
   corner(h("span", {}, `${given.signatures.length} of ${given.needs} signed`));
   signal.addEventListener("abort", () => corner());
@@ -138,6 +139,12 @@ function show(given, read, kept, news) {
   });
   follow(given, signal, status);
 }
+
+const back = () => button("Back", () => history.back());
+
+/** @param {Proposal} given */
+const invited = ({ invited_by }) =>
+  invited_by === null ? "" : `Invited ${invited_by.name === null ? "on the gateway’s command line" : `by ${invited_by.name}`}. `;
 
 const contested = () =>
   h("ul", { class: "warnings" }, h("li", { class: "grave" }, h("strong", {}, "A second browser opened the invite"),
