@@ -171,8 +171,7 @@ fn write_all(mut connection: Connection, queue: &Receiver<Job>, sinks: Option<&S
         {
             jobs.push(job);
         }
-        let outcome = write_group(&mut connection, jobs, sinks);
-        failing.store(outcome.is_err(), Ordering::SeqCst);
+        write_group(&mut connection, jobs, sinks, failing);
     }
 }
 
@@ -182,9 +181,12 @@ fn probe(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn write_group(connection: &mut Connection, jobs: Vec<Job>, sinks: Option<&Sinks>) -> Result<(), StoreError> {
+fn write_group(connection: &mut Connection, jobs: Vec<Job>, sinks: Option<&Sinks>, failing: &AtomicBool) {
     let (transactions, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.transaction, job.answer)).unzip();
-    match commit_group(connection, &transactions) {
+    let outcome = commit_group(connection, &transactions);
+    // Before anybody is answered: whoever hears of it finds the database's health as it is.
+    failing.store(outcome.is_err(), Ordering::SeqCst);
+    match outcome {
         Ok((outcomes, rows)) => {
             for row in rows {
                 if let Some(sinks) = sinks {
@@ -195,14 +197,12 @@ fn write_group(connection: &mut Connection, jobs: Vec<Job>, sinks: Option<&Sinks
                 // Whoever asked may have gone; the commit stands.
                 let _asker_gone = answer.send(outcome);
             }
-            Ok(())
         }
         Err(error) => {
             tracing::error!(%error, "the database did not commit");
             for answer in answers {
                 let _asker_gone = answer.send(Err(error.clone()));
             }
-            Err(error)
         }
     }
 }
