@@ -9,6 +9,7 @@ pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod credential;
 pub mod enrol;
 pub mod issue;
 pub mod limits;

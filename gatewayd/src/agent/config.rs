@@ -8,6 +8,8 @@ use serde::Deserialize;
 use twinlock_protocol::bytes::Fixed;
 use twinlock_protocol::ids::HostId;
 
+use crate::credential;
+
 /// The agent's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,9 +21,12 @@ pub struct Config {
     /// SHA-256 of the gateway's SubjectPublicKeyInfo (DER), base64url: the only key that is talked to,
     /// besides those that the roster lists.
     pub gateway_key: Fixed32,
-    /// The agent's private key, PKCS #8 (DER).
+    /// The agent's private key, PKCS #8 (DER): a path, or `credential:NAME`.
     #[serde(default = "default_key")]
     pub key: PathBuf,
+    /// Whether the key came as a credential of systemd.
+    #[serde(skip)]
+    pub key_is_credential: bool,
     /// Where the module connects.
     #[serde(default = "default_socket")]
     pub socket: PathBuf,
@@ -117,8 +122,10 @@ impl Config {
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        let config: Self = toml::from_str(&text)
+        let mut config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })?;
+        config.key_is_credential = credential::is_credential(&config.key);
+        config.key = credential::resolve(&config.key).map_err(|rule| ConfigError::Invalid { key: "key", rule })?;
         config.check()?;
         Ok(config)
     }

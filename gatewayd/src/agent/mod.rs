@@ -73,7 +73,7 @@ pub fn run(config: &Path) -> Result<(), AgentError> {
 }
 
 async fn serve(config: Config) -> Result<(), AgentError> {
-    let tls = TlsConnector::from(tls::client(&config.host, &config.key)?);
+    let tls = TlsConnector::from(tls::client(&config.host, &config.key, config.key_is_credential)?);
     let socket = |source| AgentError::Socket { path: config.socket.clone(), source };
     // 0600: root connects whoever owns it; nobody else may speak anyhow.
     let mut passed = Passed::from_environment()?;

@@ -35,12 +35,14 @@ pub enum TlsError {
     Rustls(#[from] Error),
 }
 
-/// The client side of the link.
+/// The client side of the link. systemd opens a credential to its service by an access list, whose mask
+/// shows as readable by the group.
 ///
 /// # Errors
 /// [`TlsError`].
-pub fn client(host: &HostId, key: &Path) -> Result<Arc<ClientConfig>, TlsError> {
-    let der = read_key(key).map_err(|source| TlsError::Key { path: key.into(), source })?;
+pub fn client(host: &HostId, key: &Path, credential: bool) -> Result<Arc<ClientConfig>, TlsError> {
+    let der = read_key(key, if credential { 0o037 } else { 0o077 })
+        .map_err(|source| TlsError::Key { path: key.into(), source })?;
     let pair = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(
         &PrivatePkcs8KeyDer::from(der.as_slice()),
         &rcgen::PKCS_ECDSA_P256_SHA256,
@@ -74,13 +76,13 @@ pub fn stranger(alpn: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-/// Reads a key that nobody but its owner can read.
-fn read_key(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+/// Reads a key whose mode has none of the `forbidden` bits.
+fn read_key(path: &Path, forbidden: u32) -> std::io::Result<Zeroizing<Vec<u8>>> {
     use std::io::Read as _;
     use std::os::unix::fs::MetadataExt as _;
     let mut file = std::fs::File::open(path)?;
     let meta = file.metadata()?;
-    if meta.mode() & 0o077 != 0 {
+    if meta.mode() & forbidden != 0 {
         return Err(std::io::Error::other("it is readable by others than its owner: chmod 600"));
     }
     // At once in its full size: growing would leave copies behind.
@@ -170,11 +172,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.key");
         std::fs::write(&path, b"key").unwrap();
+        let at = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         for (mode, used) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(read_key(&path).is_ok(), used, "{mode:o}");
+            at(mode);
+            assert_eq!(read_key(&path, 0o077).is_ok(), used, "{mode:o}");
+        }
+        for (mode, used) in [(0o440, true), (0o460, false), (0o404, false)] {
+            at(mode);
+            assert_eq!(read_key(&path, 0o037).is_ok(), used, "{mode:o}, from systemd");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(read_key(&path).unwrap().as_slice(), b"key");
+        assert_eq!(read_key(&path, 0o077).unwrap().as_slice(), b"key");
     }
 }

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use twinlock_protocol::limits;
 
+use crate::credential;
+
 /// `gateway.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,9 +50,9 @@ pub struct GatewayConfig {
 pub struct ApproverConfig {
     /// Address and port.
     pub listen: SocketAddr,
-    /// Certificate chain, PEM; read again on SIGHUP.
+    /// Certificate chain, PEM; read again on SIGHUP. A path, or `credential:NAME`.
     pub tls_cert: PathBuf,
-    /// Its private key, PEM; read again on SIGHUP.
+    /// Its private key, PEM; read again on SIGHUP. A path, or `credential:NAME`.
     pub tls_key: PathBuf,
 }
 
@@ -237,7 +239,14 @@ impl GatewayConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(path, &text)
+        let mut config = Self::parse(path, &text)?;
+        let approver = &mut config.approver;
+        for (key, file) in [("approver.tls_cert", &mut approver.tls_cert), ("approver.tls_key", &mut approver.tls_key)]
+        {
+            *file =
+                credential::resolve(file).map_err(|rule| ConfigError::Invalid { path: path.to_owned(), key, rule })?;
+        }
+        Ok(config)
     }
 
     /// Checks a file's text; `path` is for messages.
