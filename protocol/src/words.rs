@@ -1,6 +1,7 @@
 //! A digest in words that one person reads aloud and another compares: the fingerprint of a new
-//! device or host before two people sign it into the roster. Eight words hold 64 bits: nobody makes
-//! other keys with the same words in the minutes that an invite lives.
+//! device or host before two people sign it into the roster. Eight words hold 64 bits. A hostile
+//! gateway knows them from the moment of enrolment until two people sign, a week at most: other keys with
+//! the same words take 2^64 tries in that time, thirty million million a second.
 
 use crate::digest::Digest;
 

@@ -51,7 +51,12 @@ struct Played {
 
 impl World {
     fn new(requests: usize) -> Self {
+        Self::with(requests, |_fixture| {})
+    }
+
+    fn with(requests: usize, change: impl FnOnce(&mut Fixture)) -> Self {
         let mut fixture = Fixture::new(b"no certificate is checked here", START);
+        change(&mut fixture);
         let alice = Phone::new("alice", "alice-phone");
         fixture.roster.persons[0].devices.push(alice.device.clone());
         fixture.roster.persons[0].groups.push(GroupName::new("approvers").unwrap());
@@ -63,6 +68,13 @@ impl World {
             world.admit();
         }
         world
+    }
+
+    /// bob and dave seal the next roster, and it is the head.
+    fn adopt(&mut self, edit: impl FnOnce(&mut twinlock_protocol::roster::Roster)) {
+        let (envelope, next) = self.fixture.step(&self.roster, &["bob", "dave"], edit);
+        self.rosters.push(Link::new(next.clone(), envelope));
+        self.roster = next;
     }
 
     fn admit(&mut self) {
@@ -436,6 +448,24 @@ fn two_persons_are_granted_one_certificate() {
     assert_eq!(world.name(0), "active");
     world.end_session(0).unwrap();
     assert_eq!((world.name(0), world.cases[0].certificates), ("ended", 1));
+}
+
+/// Catalogue: A11 (control: inline)
+#[test]
+fn a_certificate_whose_two_approvals_no_longer_make_a_pair_is_revoked_before_its_session() {
+    for (second, ends) in [(1, "ended"), (2, "issued")] {
+        // dave's client is another one than bob's and carol's.
+        let mut world = World::with(1, |fixture| {
+            let dave = fixture.roster.persons.iter_mut().find(|person| person.id.as_str() == "dave").unwrap();
+            dave.devices[0].client_class = twinlock_protocol::roster::ClientClass::Terminal;
+        });
+        assert_eq!(world.give(0, 0, Decision::Approve), Ok(Reply::ApprovedFirst));
+        assert_eq!(world.give(0, second, Decision::Approve), Ok(Reply::ApprovedBoth));
+        assert_eq!(world.name(0), "issued");
+        world.adopt(|next| next.rules.distinct_client_class = true);
+        assert_eq!(world.play(0, Event::Tick), Ok(Reply::Done));
+        assert_eq!(world.name(0), ends);
+    }
 }
 
 /// Catalogue: A7 (control: two_persons_are_granted_one_certificate)

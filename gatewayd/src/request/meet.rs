@@ -76,6 +76,9 @@ fn keep(state: State, request: VerifiedRequest, cx: Context<'_>) -> (State, Vec<
             let both = [again(&case, first, cx), again(&case, second, cx)];
             let reason = both.iter().find_map(|one| one.as_ref().err().map(|(_, reason)| *reason));
             let given = both.map(|one| one.unwrap_or_else(|(given, _)| given));
+            // Each may count and the two no longer make a pair: of one client class, where two are asked for.
+            let [one, two] = given.each_ref().map(|given| given.approval.clone());
+            let reason = reason.or_else(|| TwoPersonApproval::new(cx.roster, &case.request, one, two).err());
             let state = State::Issued(Issued { case, given, certified });
             match reason {
                 None => (state, Vec::new()),
