@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -48,12 +48,6 @@ pub struct Site {
     pub origin: Arc<str>,
 }
 
-impl Site {
-    fn authority(&self) -> &str {
-        self.origin.strip_prefix("https://").unwrap_or(&self.origin)
-    }
-}
-
 /// Every route of the approver listener.
 pub fn router(site: Site) -> Router {
     let routes = Router::new()
@@ -74,6 +68,7 @@ pub fn router(site: Site) -> Router {
         .merge(crate::web::router())
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(axum::middleware::map_response(super::problem::complete))
         .layer(axum::middleware::from_fn_with_state(site.clone(), guard));
     crate::web::with_headers(routes).with_state(site)
 }
@@ -89,9 +84,7 @@ async fn guard(State(site): State<Site>, request: Request, next: Next) -> Respon
         site.approvers.engine().metrics.limited(limited.limit);
         return Problem(limited.into()).into_response();
     }
-    let host_is_ours = authority_of(&request).is_some_and(|authority| authority.eq_ignore_ascii_case(site.authority()));
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !host_is_ours || (!is_read && !is_from_our_page(request.method(), request.headers(), &site.origin)) {
+    if !super::guard::allows(&site.origin, &request) {
         let engine = site.approvers.engine();
         engine.metrics.refused(DenyReason::CrossSite);
         if engine.limits.is_worth_a_row(address) {
@@ -108,32 +101,6 @@ async fn guard(State(site): State<Site>, request: Request, next: Next) -> Respon
 fn without_tokens(path: &str) -> String {
     let shown = |part: &str| if part.len() > WORD_BYTES { "…".to_owned() } else { escape::visible(part.as_bytes()) };
     path.split('/').take(8).map(shown).collect::<Vec<_>>().join("/")
-}
-
-/// `:authority` (HTTP/2) or `Host`: exactly one.
-fn authority_of<B>(request: &axum::http::Request<B>) -> Option<&str> {
-    if let Some(authority) = request.uri().authority() {
-        return Some(authority.as_str());
-    }
-    one(request.headers(), header::HOST)
-}
-
-fn is_from_our_page(method: &Method, headers: &HeaderMap, origin: &str) -> bool {
-    let fetch_site = headers.get("sec-fetch-site");
-    *method == Method::POST
-        && one(headers, header::ORIGIN) == Some(origin)
-        && one(headers, header::HeaderName::from_static("x-twinlock")) == Some("1")
-        && one(headers, header::CONTENT_TYPE) == Some("application/json")
-        && fetch_site.is_none_or(|site| site == "same-origin")
-}
-
-/// A header that is there exactly once.
-fn one(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok(),
-        (Some(_), Some(_)) | (None, _) => None,
-    }
 }
 
 /// A strict body: one JSON object.

@@ -341,6 +341,8 @@ async fn answer<P: Clone + Send + Sync + 'static>(
         Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
         // Outside the routers, so their headers are put on here.
-        Err(_late) => crate::web::add_headers(StatusCode::REQUEST_TIMEOUT.into_response()).await,
+        Err(_late) => {
+            crate::web::add_headers(super::problem::complete(StatusCode::REQUEST_TIMEOUT.into_response()).await).await
+        }
     }
 }

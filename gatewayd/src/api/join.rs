@@ -1,26 +1,29 @@
 //! Hosts that join: a protocol of its own on the agent listener, chosen by ALPN, for machines that the
 //! roster does not know. Whoever comes in has a token or is hung up on; what they leave is a proposal.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 use twinlock_protocol::wire::LENGTH_BYTES;
 use twinlock_protocol::{Bytes, DenyReason, codec, limits};
 
+use super::http::{Connections, Place};
 use crate::audit::Event;
+use crate::roster::proposal::ProposalId;
 use crate::roster::{Changes, JoinAnswer, JoinHello, Joining};
 
 /// The protocol name (RFC 7301).
 pub const ALPN: &[u8] = b"twinlock-join/1";
-/// Hosts that wait at the same time.
-const WAITING: usize = 64;
+/// Strangers at the same time who have shown no token yet: from one address, and all. They have
+/// [`HELLO`]; who has shown one has a place of its own, one for each token.
+const STRANGERS: (u32, u32) = (8, 64);
 /// For the hello.
 const HELLO: Duration = Duration::from_secs(10);
 /// How often a host that waits hears how far it is.
@@ -31,25 +34,44 @@ type Frames = Framed<TlsStream<TcpStream>, LengthDelimitedCodec>;
 /// What joins share.
 pub struct Joins {
     changes: Arc<Changes>,
-    places: Semaphore,
+    strangers: Arc<Connections>,
+    /// Who waits for which proposal: the newest connection of each.
+    seats: Mutex<HashMap<ProposalId, CancellationToken>>,
+}
+
+/// A host's place while people sign. Whoever comes with the same token and the same keys takes it over: a
+/// connection that nobody noticed to be dead does not keep it.
+struct Seat<'a> {
+    joins: &'a Joins,
+    proposal: ProposalId,
+    taken_over: CancellationToken,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        if !self.taken_over.is_cancelled() {
+            self.joins.seats.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.proposal);
+        }
+    }
 }
 
 impl Joins {
     /// Over the roster's changes.
     #[must_use]
     pub fn new(changes: Arc<Changes>) -> Arc<Self> {
-        Arc::new(Self { changes, places: Semaphore::new(WAITING) })
+        let (of_one, all) = STRANGERS;
+        Arc::new(Self { changes, strangers: Connections::new(of_one, all), seats: Mutex::default() })
     }
 
     /// Attends to one host until it is in the roster, refused, or gone.
     pub async fn attend(&self, stream: TlsStream<TcpStream>, address: SocketAddr, stop: CancellationToken) {
-        let Ok(_place) = self.places.try_acquire() else { return };
+        let Some(place) = self.strangers.admit(address.ip()) else { return };
         let mut frames = LengthDelimitedCodec::builder()
             .length_field_length(LENGTH_BYTES)
             .max_frame_length(limits::SMALL_FRAME_BYTES)
             .new_framed(stream);
         tokio::select! {
-            outcome = self.converse(&mut frames, address) => {
+            outcome = self.converse(&mut frames, address, place) => {
                 if let Err(reason) = outcome {
                     self.note(address, reason).await;
                     // The host may be gone; it was told by the closed connection as well.
@@ -68,12 +90,14 @@ impl Joins {
         }
     }
 
-    async fn converse(&self, frames: &mut Frames, address: SocketAddr) -> Result<(), DenyReason> {
+    async fn converse(&self, frames: &mut Frames, address: SocketAddr, place: Place) -> Result<(), DenyReason> {
         let hello = tokio::time::timeout(HELLO, frames.next()).await;
         let Ok(Some(Ok(hello))) = hello else { return Err(DenyReason::WireMismatch) };
         let hello: JoinHello =
             codec::decode("join hello", limits::SMALL_FRAME_BYTES, &hello).map_err(|_| DenyReason::WireMismatch)?;
         let joining = self.changes.join(&hello, &address.ip().to_string()).await.map_err(|error| error.reason())?;
+        let seat = self.sit_down(joining.proposal);
+        drop(place);
         let mut last = None;
         loop {
             let state = self.changes.join_state(&joining).await?;
@@ -91,6 +115,7 @@ impl Joins {
             last = Some(state);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
+                () = seat.taken_over.cancelled() => return Ok(()),
                 more = frames.next() => return match more {
                     // It gave up; its proposal stays, and it may come again with the same keys.
                     None | Some(Err(_)) => Ok(()),
@@ -98,6 +123,15 @@ impl Joins {
                 },
             }
         }
+    }
+
+    fn sit_down(&self, proposal: ProposalId) -> Seat<'_> {
+        let taken_over = CancellationToken::new();
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = seats.insert(proposal, taken_over.clone()) {
+            before.cancel();
+        }
+        Seat { joins: self, proposal, taken_over }
     }
 
     /// From the version that the token pins to the head.

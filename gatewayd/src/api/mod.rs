@@ -5,6 +5,7 @@ pub mod admin;
 pub mod agents;
 pub mod approver;
 pub mod changes;
+pub mod guard;
 pub mod http;
 pub mod join;
 pub mod monitor;

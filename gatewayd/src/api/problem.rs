@@ -10,6 +10,9 @@ use twinlock_protocol::refusal::RefusalClass;
 
 use crate::serve::Refusal;
 
+/// RFC 9457.
+const PROBLEM: &str = "application/problem+json";
+
 /// A refusal on its way to a page or a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Problem(pub Refusal);
@@ -50,11 +53,37 @@ pub fn status_of(class: RefusalClass) -> StatusCode {
     }
 }
 
+/// An answer that no handler of ours made, to a wrong method or an over-long body, is a problem document
+/// too; its status, and what else the framework says in its header, stay.
+pub async fn complete(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM);
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let reason = match status {
+        StatusCode::NOT_FOUND => DenyReason::NotFound,
+        _ if status.is_client_error() => DenyReason::BadInput,
+        _ => DenyReason::Internal,
+    };
+    let mut document = Problem::from(reason).with_status(status);
+    if let Some(allow) = response.headers().get(header::ALLOW) {
+        document.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    document
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let status = status_of(self.0.reason.row().class);
+        self.with_status(status)
+    }
+}
+
+impl Problem {
+    fn with_status(self, status: StatusCode) -> Response {
         let Refusal { reason, retry_after_s } = self.0;
         let row = reason.row();
-        let status = status_of(row.class);
         let document = Document {
             kind: format!("urn:twinlock:problem:{}", row.name),
             title: row.line,
@@ -64,7 +93,7 @@ impl IntoResponse for Problem {
         };
         let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         if let Some(seconds) = retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

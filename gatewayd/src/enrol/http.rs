@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes as Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::header;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -21,7 +21,7 @@ use twinlock_protocol::{DenyReason, codec};
 use super::ceremony::{Ceremony, DeviceInfo, Opened, PersonInfo, Status, Step};
 use super::passkey::{DeviceKey, Registration};
 use super::seal::SealError;
-use crate::api::problem::Problem;
+use crate::api::problem::{self, Problem};
 use crate::clock::Clock;
 
 /// The longest body, in bytes.
@@ -67,6 +67,7 @@ pub fn router(room: Arc<Room>) -> Router {
         .route("/api/v1/enrol/status", post(status))
         .route("/api/v1/enrol/sign", post(sign))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::map_response(problem::complete))
         .layer(middleware::from_fn_with_state(Arc::clone(&room), only_our_page))
         .with_state(room)
 }
@@ -89,28 +90,11 @@ fn answer<T: Serialize>(value: &T) -> Response {
 
 /// Same page, same origin: what another site's form or script cannot send (W1, W2).
 async fn only_our_page(State(room): State<Arc<Room>>, request: Request, next: Next) -> Response {
-    if is_our_host(&room.origin, &request) && is_our_page(&room.origin, request.headers()) {
+    if crate::api::guard::allows(&room.origin, &request) {
         next.run(request).await
     } else {
         Problem::from(DenyReason::CrossSite).into_response()
     }
-}
-
-/// `:authority` (HTTP/2) or `Host` is the origin's: another name for this address is not us.
-fn is_our_host(origin: &str, request: &Request) -> bool {
-    let host = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let given = request.uri().authority().map(|authority| authority.as_str()).or_else(host);
-    given.is_some() && given == origin.strip_prefix("https://")
-}
-
-fn is_our_page(origin: &str, headers: &HeaderMap) -> bool {
-    let is = |name: &str, wanted: &str| headers.get(name).map(HeaderValue::as_bytes) == Some(wanted.as_bytes());
-    let one = |name: &str| headers.get_all(name).iter().count() == 1;
-    is("content-type", "application/json")
-        && is("x-twinlock", "1")
-        && one("origin")
-        && is("origin", origin)
-        && (!headers.contains_key("sec-fetch-site") || is("sec-fetch-site", "same-origin"))
 }
 
 impl Room {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::Bytes as Body;
@@ -98,4 +99,68 @@ async fn the_page_is_served_over_http_2_with_the_same_rules() {
         response.into_body().collect().await.unwrap();
     }
     driver.abort();
+}
+
+type Joining = tokio_util::codec::Framed<TlsStream<TcpStream>, tokio_util::codec::LengthDelimitedCodec>;
+
+/// A host at the join port, from an address of its own.
+async fn knock(gateway: &Gateway, from: [u8; 4]) -> Option<Joining> {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let tcp = socket.connect(gateway.running.agents).await.unwrap();
+    let mut config =
+        client_builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyGateway)).with_no_client_auth();
+    config.alpn_protocols = vec![twinlock_gatewayd::api::join::ALPN.to_vec()];
+    let name = ServerName::try_from("twinlock-gateway").unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.ok()?;
+    Some(tokio_util::codec::LengthDelimitedCodec::builder().length_field_length(4).new_framed(stream))
+}
+
+/// Says hello with the token's secret; the gateway's first answer, none when it hangs up.
+async fn say_hello(frames: &mut Joining, hello: &twinlock_gatewayd::roster::JoinHello) -> Option<serde_json::Value> {
+    // A gateway that hung up already takes nothing.
+    let _hung_up = frames.send(Body::from(twinlock_protocol::codec::encode(hello))).await;
+    let answer = frames.next().await?.ok()?;
+    Some(serde_json::from_slice(&answer).unwrap())
+}
+
+/// Catalogue: N4 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_does_not_hold_the_places_of_hosts_that_join() {
+    use twinlock_gatewayd::roster::JoinHello;
+    let site = Site::new();
+    let gateway = Gateway::start(&site).await;
+    let host = twinlock_protocol::ids::HostId::new("web02").unwrap();
+    let made = gateway.running.changes.host_token(host.clone(), "web02".into(), Vec::new(), 0).await.unwrap();
+    let keys = [0, 1].map(|_| twinlock_protocol::signature::SigningKey::generate().unwrap().0);
+    let message = JoinHello::message(&made.secret, &host, &keys[0].public(), &keys[1].public());
+    let hello = JoinHello {
+        version: 1,
+        secret: made.secret,
+        host,
+        host_key: keys[0].public(),
+        agent_key: keys[1].public(),
+        host_signature: keys[0].sign(&message).unwrap(),
+        agent_signature: keys[1].sign(&message).unwrap(),
+    };
+    let (crowded, own) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    let mut first = knock(&gateway, crowded).await.unwrap();
+    assert!(say_hello(&mut first, &hello).await.unwrap()["waiting"].is_object());
+    // Strangers who say nothing, until the gateway takes no more from that address.
+    let mut silent = Vec::new();
+    loop {
+        let mut frames = knock(&gateway, crowded).await.unwrap();
+        let heard = tokio::time::timeout(std::time::Duration::from_millis(300), frames.next()).await;
+        if heard.is_ok() {
+            break;
+        }
+        silent.push(frames);
+    }
+    assert_eq!(silent.len(), 8, "whoever has shown a token has a place of its own");
+    // Control: from another address there is room, and the same host takes its own place over.
+    let mut again = knock(&gateway, own).await.unwrap();
+    assert!(say_hello(&mut again, &hello).await.unwrap()["waiting"].is_object());
+    assert!(!matches!(first.next().await, Some(Ok(_))), "the connection of before is hung up on");
+    let proposals = gateway.running.changes.open_proposals().await.unwrap().0;
+    assert_eq!(proposals.len(), 1);
 }

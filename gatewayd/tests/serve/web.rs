@@ -349,3 +349,29 @@ async fn a_forwarded_address_is_not_believed() {
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10, "{statuses:?}");
     assert!(statuses.ends_with(&[429; 5]));
 }
+
+/// Also what no handler of ours refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_a_problem_document() {
+    let site = Site::new();
+    let gateway = Gateway::start(&site).await;
+    let web = gateway.approver(&site, "bob").web;
+    let long = vec![b' '; 64 * 1024 + 1];
+    let ours = [("content-type", "application/json"), ("origin", site.origin.as_str()), ("x-twinlock", "1")];
+    for (method, path, body, status) in [
+        (Method::GET, "/api/v1/claim", Vec::new(), 405),
+        (Method::POST, "/api/v1/me", b"{}".to_vec(), 405),
+        (Method::POST, "/api/v1/sign-in/start", long, 413),
+        (Method::GET, "/assets/nothing.js", Vec::new(), 404),
+        (Method::GET, "/nothing", Vec::new(), 404),
+    ] {
+        let answer = web.send(method, path, &ours, body).await;
+        assert_eq!((answer.status, answer.body["status"].as_u64()), (status, Some(status.into())), "{path}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json", "{path}");
+        assert!(!answer.problem().is_empty());
+        assert_eq!(answer.headers.contains_key("allow"), status == 405, "{path}");
+    }
+    // Control: what is answered is no problem.
+    let answer = web.send(Method::POST, "/api/v1/sign-in/start", &ours, b"{}".to_vec()).await;
+    assert_eq!((answer.status, answer.headers["content-type"].as_bytes()), (200, &b"application/json"[..]));
+}
