@@ -367,3 +367,6 @@ impl Op {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
