@@ -121,7 +121,7 @@ impl Chain {
 }
 
 /// The newest slot's roster.
-fn read(directory: &Path) -> Option<VerifiedRoster> {
+pub fn read(directory: &Path) -> Option<VerifiedRoster> {
     let mut slots: Vec<Slot> = ROSTER_SLOTS.iter().filter_map(|name| read_slot(&directory.join(name))).collect();
     slots.sort_by_key(|slot| std::cmp::Reverse(slot.sequence));
     slots.iter().find_map(|slot| {

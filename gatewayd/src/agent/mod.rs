@@ -13,6 +13,8 @@ mod relay;
 pub mod tls;
 mod watch;
 
+pub(crate) use chain::read as pinned_roster;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,7 +3,9 @@
 //! Decides nothing about grants.
 
 mod admin;
+mod approve;
 mod audit;
+mod break_glass;
 mod files;
 mod host;
 mod init;
@@ -62,6 +64,11 @@ enum Command {
     /// As `person invite`
     #[command(subcommand)]
     Approver(ApproverCommand),
+    /// Sign a break-glass challenge, on any machine
+    Approve(approve::ApproveArgs),
+    /// While no gateway can be reached: keys, drills, reviews
+    #[command(subcommand)]
+    BreakGlass(break_glass::BreakGlassCommand),
     /// Where to see Twinlock at work
     Demo,
 }
@@ -96,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Person(command) => person::run(&command),
         Command::Device(command) => person::run_device(&command),
         Command::Approver(ApproverCommand::Invite(arguments)) => person::invite(&arguments),
+        Command::Approve(arguments) => approve::run(&arguments),
+        Command::BreakGlass(command) => break_glass::run(&command),
         Command::Demo => {
             output::line("make demo, in the source tree, runs the whole of it in a private namespace");
             Ok(())

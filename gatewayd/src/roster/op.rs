@@ -7,7 +7,8 @@ use twinlock_protocol::Digest;
 use twinlock_protocol::UnixTime;
 use twinlock_protocol::ids::{CaId, DeviceId, GroupName, HostId, PersonId};
 use twinlock_protocol::roster::{
-    Ca, Device, GatewayEntry, Host, Person, Roster, Rules, Standing, Suspension, UidEntry, VerifiedRoster,
+    BreakGlassKey, Ca, Device, GatewayEntry, Host, Person, Roster, Rules, Standing, Suspension, UidEntry,
+    VerifiedRoster,
 };
 use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::statement::SignedStatement;
@@ -21,7 +22,7 @@ pub enum Op {
         /// As it will stand in the roster.
         person: Box<Person>,
     },
-    /// A person leaves; their devices and uid entries leave with them.
+    /// A person leaves; their devices, break-glass keys and uid entries leave with them.
     RemovePerson {
         /// Who.
         person: PersonId,
@@ -113,6 +114,16 @@ pub enum Op {
         /// Its key.
         key: Digest,
     },
+    /// Somebody gets a key for when no gateway can be reached.
+    AddBreakGlassKey {
+        /// Its entry.
+        key: BreakGlassKey,
+    },
+    /// Such a key goes.
+    RemoveBreakGlassKey {
+        /// Which.
+        key: PublicKey,
+    },
     /// The rules of T1 change.
     SetRules {
         /// All of them.
@@ -156,6 +167,9 @@ pub enum OpError {
     /// There is no such gateway.
     #[error("the roster has no gateway with this key")]
     NoGateway,
+    /// There is no such key.
+    #[error("the roster has no such break-glass key")]
+    NoBreakGlassKey,
     /// Already so.
     #[error("{0} is suspended already")]
     Suspended(PersonId),
@@ -225,6 +239,7 @@ fn apply_one(
             person_mut(next, person)?;
             next.persons.retain(|one| one.id != *person);
             next.uids.retain(|entry| entry.person != *person);
+            next.break_glass_keys.retain(|one| one.person != *person);
             // Who suspended somebody alone and left is nobody to refer to: two signed this.
             for one in &mut next.persons {
                 if one.standing.suspended_alone_by() == Some(person) {
@@ -294,6 +309,14 @@ fn apply_one(
                 return Err(OpError::NoGateway);
             }
         }
+        Op::AddBreakGlassKey { key } => next.break_glass_keys.push(key.clone()),
+        Op::RemoveBreakGlassKey { key } => {
+            let before = next.break_glass_keys.len();
+            next.break_glass_keys.retain(|one| one.key != *key);
+            if next.break_glass_keys.len() == before {
+                return Err(OpError::NoBreakGlassKey);
+            }
+        }
         Op::SetRules { rules } => next.rules = (**rules).clone(),
         Op::Renew { expires_at } => next.expires_at = *expires_at,
         Op::Replace { base, roster } => {
@@ -361,6 +384,8 @@ impl Op {
             Self::RemoveCa { ca } => format!("remove CA {ca}"),
             Self::AddGateway { gateway } => format!("add gateway {}", gateway.address),
             Self::RemoveGateway { .. } => "remove a gateway".to_owned(),
+            Self::AddBreakGlassKey { key } => format!("add a break-glass key of {}", key.person),
+            Self::RemoveBreakGlassKey { .. } => "remove a break-glass key".to_owned(),
             Self::SetRules { .. } => "change the rules".to_owned(),
             Self::Renew { .. } => "renew the roster".to_owned(),
             Self::Replace { .. } => "an edited roster".to_owned(),
