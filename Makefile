@@ -77,6 +77,14 @@ catalogue: ## attack id, its test, its positive control; fails when a control is
 packages: package-deps ## debs and rpms into target/packages; PROFILE=dev for quick ones, VERSION=
 	@packaging/scripts/packages
 
+.PHONY: repro
+repro: package-deps ## builds the packages in two folders and compares them bit for bit
+	@packaging/scripts/repro
+
+.PHONY: check-units
+check-units: ## how exposed the services are, with the bounds that fail a build
+	@packaging/scripts/check-units
+
 .PHONY: package-deps
 package-deps: # what only packages need
 	@tests/scripts/deps.sh packages

@@ -8,7 +8,8 @@ cd "$(dirname "$0")/../.."
 
 PACKAGES="libpam0g-dev gcc make sudo chromium chromium-driver zbar-tools tmux pamtester
 valgrind libnss3-tools fonts-dejavu-core openssl strace python3 python3-venv iproute2
-procps util-linux openssh-client npm ca-certificates"
+procps util-linux openssh-client npm ca-certificates systemd apparmor checkpolicy semodule-utils
+binutils"
 [ "${1:-}" != packages ] || PACKAGES="libpam0g-dev gcc make python3 debhelper
 dh-apparmor dpkg-dev fakeroot lintian man-db rpm rpmlint checkpolicy semodule-utils apparmor systemd binutils
 ca-certificates"

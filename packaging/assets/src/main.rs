@@ -53,3 +53,25 @@ fn pages(command: &Command, name: &str, dir: &Path) -> Result<(), Error> {
 fn leak(name: &str) -> &'static str {
     Box::leak(name.to_owned().into_boxed_str())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_and_the_same_bytes_twice() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write(one.path()).unwrap();
+        write(two.path()).unwrap();
+        let pages = || fs::read_dir(one.path().join("man")).unwrap().flatten().map(|entry| entry.file_name());
+        assert!(pages().count() > 20);
+        for name in pages() {
+            let page = fs::read(one.path().join("man").join(&name)).unwrap();
+            assert_eq!(page, fs::read(two.path().join("man").join(&name)).unwrap());
+        }
+        let verify = fs::read_to_string(one.path().join("man/twinlock-audit-verify.1")).unwrap();
+        assert!(verify.contains("twinlock\\-audit\\-verify") && verify.contains("pin"), "{verify}");
+        assert!(fs::read_to_string(one.path().join("completions/_twinlock")).unwrap().contains("audit"));
+    }
+}
