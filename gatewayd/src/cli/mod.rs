@@ -6,6 +6,8 @@ mod admin;
 mod approve;
 mod audit;
 mod break_glass;
+pub mod doctor;
+pub mod enable;
 mod files;
 mod host;
 mod init;
@@ -69,6 +71,10 @@ enum Command {
     /// While no gateway can be reached: keys, drills, reviews
     #[command(subcommand)]
     BreakGlass(break_glass::BreakGlassCommand),
+    /// Gate sudo or su on this host, and put everything back unless that is confirmed (as root)
+    Enable(enable::EnableArgs),
+    /// Take a gate away again (as root)
+    Disable(enable::DisableArgs),
     /// Where to see Twinlock at work
     Demo,
 }
@@ -105,6 +111,8 @@ pub fn main() -> ExitCode {
         Command::Approver(ApproverCommand::Invite(arguments)) => person::invite(&arguments),
         Command::Approve(arguments) => approve::run(&arguments),
         Command::BreakGlass(command) => break_glass::run(&command),
+        Command::Enable(arguments) => enable::enable(&arguments),
+        Command::Disable(arguments) => enable::disable(&arguments),
         Command::Demo => {
             output::line("make demo, in the source tree, runs the whole of it in a private namespace");
             Ok(())

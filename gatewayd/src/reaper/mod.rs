@@ -5,13 +5,13 @@
 
 mod cgroup;
 mod clients;
-mod clock;
+pub(crate) mod clock;
 pub mod config;
 mod conn;
 mod driver;
 mod keeper;
 mod kill;
-mod process;
+pub(crate) mod process;
 mod records;
 mod register;
 mod session;

@@ -24,6 +24,8 @@ pub struct Stat {
     pub group: u32,
     /// Its session.
     pub session: u32,
+    /// Whether it has a controlling terminal.
+    pub has_terminal: bool,
     /// Clock ticks since boot: with the pid, the identity of a process.
     pub start_time: u64,
 }
@@ -50,6 +52,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         // 0 (or -1 in odd cases) where there is none.
         group: id(5).unwrap_or(0),
         session: id(6).unwrap_or(0),
+        has_terminal: id(7).is_some_and(|device| device != 0),
         start_time: number(22)?,
     })
 }

@@ -5,7 +5,7 @@ mod chain;
 mod check;
 mod file;
 #[cfg(test)]
-mod granted;
+pub(crate) mod granted;
 mod page;
 mod pin;
 mod report;

@@ -1,0 +1,219 @@
+//! The facts about a host that checks judge: files read below a root, sockets asked. Gathering never
+//! fails; what can't be learnt is a fact as well.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use twinlock_protocol::ids::{HostId, RequestId};
+use twinlock_protocol::roster::VerifiedRoster;
+use twinlock_protocol::wire::module::{AskRosters, ModuleEvent, ModuleMessage, Resume};
+use twinlock_protocol::wire::reaper::{List, ReaperReply, ReaperRequest};
+use twinlock_protocol::wire::{self, LENGTH_BYTES, WIRE_VERSION};
+use twinlock_protocol::{Digest, Fixed, UnixTime, limits};
+
+use super::drill::{self, Drill};
+use super::sudoers::{self, Setting};
+use crate::agent::chain;
+use crate::random::random;
+use crate::reaper::clock::wall;
+
+/// How long a daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Where modules of PAM are, below the root; `*` stands for one multiarch directory.
+const MODULE_DIRS: [&str; 4] = ["usr/lib/*/security", "lib/*/security", "usr/lib64/security", "usr/lib/security"];
+const MODULE: &str = "pam_twinlock.so";
+
+/// A file's owner and mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileFact {
+    /// Where.
+    pub path: PathBuf,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Type and permission bits.
+    pub mode: u32,
+    /// Directories above it that others than root can write.
+    pub open_above: Vec<PathBuf>,
+}
+
+/// `visudo -c`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Visudo {
+    /// Nothing to complain about.
+    Fine,
+    /// What it says.
+    Broken(String),
+    /// There is none to ask.
+    Missing,
+}
+
+/// Everything that checks look at.
+#[derive(Debug)]
+pub struct Facts {
+    /// The wall clock.
+    pub now: UnixTime,
+    /// The module's file; more than one is one too many.
+    pub modules: Vec<FileFact>,
+    /// The key that signs requests.
+    pub host_key: Option<FileFact>,
+    /// The host's id in `module.toml`.
+    pub host: Result<HostId, String>,
+    /// The roster that this host pins.
+    pub roster: Option<VerifiedRoster>,
+    /// The logins of this host, root and others with uid 0 apart.
+    pub logins: Vec<String>,
+    /// The agent's answer.
+    pub agent: Result<(), String>,
+    /// The gateway's, through the agent.
+    pub gateway: Result<(), String>,
+    /// The reaper's.
+    pub reaper: Result<(), String>,
+    /// The last break-glass drill.
+    pub drill: Result<Drill, String>,
+    /// sudoers' settings that switch PAM's phases off or move them.
+    pub phase_settings: Vec<Setting>,
+    /// What `visudo -c` says.
+    pub visudo: Visudo,
+}
+
+impl Facts {
+    /// Gathers everything below `root`. Sockets, logins and programs are those of the running system.
+    #[must_use]
+    pub fn gather(root: &Path) -> Self {
+        let module_toml = table(&root.join("etc/twinlock/module.toml"));
+        let named = |key: &str, otherwise: &str| {
+            let named = module_toml.as_ref().ok().and_then(|table| table.get(key)).and_then(toml::Value::as_str);
+            let path = named.unwrap_or(otherwise);
+            root.join(path.strip_prefix('/').unwrap_or(path))
+        };
+        let roster = chain::read(&named("roster_dir", "/var/lib/twinlock/roster"));
+        let agent_socket = named("agent_socket", "/run/twinlock/agent.sock");
+        let above = roster.as_ref().map_or(0, |roster| roster.roster().version);
+        let agent = ask_agent(&agent_socket, above);
+        Self {
+            now: wall(),
+            modules: module_files(root),
+            host_key: file(&named("host_key", "/etc/twinlock/host.key")),
+            host: module_toml.clone().and_then(|table| {
+                let name = table.get("host").and_then(toml::Value::as_str);
+                name.and_then(HostId::new).ok_or_else(|| "it names no host".to_owned())
+            }),
+            roster,
+            logins: logins(root),
+            gateway: agent.clone().and_then(|()| ask_gateway(&agent_socket)),
+            agent,
+            reaper: ask_reaper(&named("reaper_socket", "/run/twinlock/reaper.sock")),
+            drill: drill::read(root).map_err(|error| crate::cli::chain(&error)),
+            phase_settings: sudoers::phase_settings(root),
+            visudo: visudo(),
+        }
+    }
+}
+
+fn table(path: &Path) -> Result<toml::Table, String> {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    text.parse().map_err(|error: toml::de::Error| error.message().to_owned())
+}
+
+fn file(path: &Path) -> Option<FileFact> {
+    let meta = fs::metadata(path).ok()?;
+    let is_open = |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.uid() != 0 || meta.mode() & 0o022 != 0);
+    let open_above = path.ancestors().skip(1).filter(is_open).map(Path::to_owned).collect();
+    Some(FileFact { path: path.to_owned(), uid: meta.uid(), gid: meta.gid(), mode: meta.mode(), open_above })
+}
+
+/// Each once: `/lib` is a link to `/usr/lib` on most systems.
+fn module_files(root: &Path) -> Vec<FileFact> {
+    let mut seen = Vec::new();
+    let mut found = Vec::new();
+    for dir in MODULE_DIRS {
+        let dirs = match dir.split_once("/*/") {
+            None => vec![root.join(dir)],
+            Some((above, below)) => {
+                let entries = fs::read_dir(root.join(above)).into_iter().flatten().flatten();
+                entries.map(|entry| entry.path().join(below)).collect()
+            }
+        };
+        for path in dirs.into_iter().map(|dir| dir.join(MODULE)) {
+            if let (Ok(meta), Some(fact)) = (fs::metadata(&path), file(&path))
+                && !seen.contains(&(meta.dev(), meta.ino()))
+            {
+                seen.push((meta.dev(), meta.ino()));
+                found.push(fact);
+            }
+        }
+    }
+    found
+}
+
+fn logins(root: &Path) -> Vec<String> {
+    let text = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
+    let login = |line: &str| {
+        let mut fields = line.split(':');
+        let (name, uid) = (fields.next()?, fields.nth(1)?);
+        (uid != "0").then(|| name.to_owned())
+    };
+    text.lines().filter_map(login).collect()
+}
+
+fn ask_agent(socket: &Path, above: u64) -> Result<(), String> {
+    match ask(socket, &ModuleMessage::Rosters(AskRosters { wire: WIRE_VERSION, above }))? {
+        ModuleEvent::Rosters(_) => Ok(()),
+        _ => Err("it answers something else".to_owned()),
+    }
+}
+
+/// A request that nobody made: a gateway says that it does not know it; an agent without one says so.
+fn ask_gateway(socket: &Path) -> Result<(), String> {
+    let random = || random().map(Fixed).map_err(|error| error.to_string());
+    let resume = Resume { wire: WIRE_VERSION, request: RequestId(Digest(random()?)), resume_token: random()? };
+    match ask(socket, &ModuleMessage::Resume(resume))? {
+        ModuleEvent::Refused(_) => Ok(()),
+        ModuleEvent::Link(link) if !link.up => Err("the agent has no link to it".to_owned()),
+        _ => Err("it answers something else".to_owned()),
+    }
+}
+
+fn ask_reaper(socket: &Path) -> Result<(), String> {
+    match ask(socket, &ReaperRequest::List(List { wire: WIRE_VERSION }))? {
+        ReaperReply::Grants(_) => Ok(()),
+        _ => Err("it answers something else".to_owned()),
+    }
+}
+
+fn ask<T: DeserializeOwned>(socket: &Path, message: &impl serde::Serialize) -> Result<T, String> {
+    let text = |error: io::Error| error.to_string();
+    let mut stream = UnixStream::connect(socket).map_err(text)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(text)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(text)?;
+    stream.write_all(&wire::frame(message)).map_err(text)?;
+    let mut prefix = [0; LENGTH_BYTES];
+    stream.read_exact(&mut prefix).map_err(text)?;
+    let length = wire::body_length(prefix, limits::FRAME_BYTES).map_err(|error| error.to_string())?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).map_err(text)?;
+    wire::message(&body, limits::FRAME_BYTES).map_err(|error| error.to_string())
+}
+
+fn visudo() -> Visudo {
+    for program in ["/usr/sbin/visudo", "/sbin/visudo", "/usr/sbin/visudo-rs", "/usr/bin/visudo-rs"] {
+        let run = Command::new(program).arg("-c").stdin(Stdio::null()).output();
+        match run {
+            Ok(output) if output.status.success() => return Visudo::Fine,
+            Ok(output) => {
+                let said = [output.stderr, output.stdout].concat();
+                return Visudo::Broken(String::from_utf8_lossy(&said).trim().to_owned());
+            }
+            Err(_) => {}
+        }
+    }
+    Visudo::Missing
+}

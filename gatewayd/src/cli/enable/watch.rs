@@ -1,0 +1,286 @@
+//! The watcher: a process of its own that waits until what was enabled is confirmed, or puts it back.
+//! It needs the state on disk and nothing else: no daemon, no network, not whoever started it.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+use twinlock_protocol::escape;
+use twinlock_protocol::signature::SigningKey;
+use zeroize::Zeroizing;
+
+use super::confirm::{self, DoesNotCount, StartedGrant};
+use super::seat::Seat;
+use super::state::{Pending, Places, Step};
+use super::wiring::{self, WiringError};
+use crate::reaper::clock::BootMs;
+use crate::cli::chain;
+
+/// The helper of an installed system: it is what watches, reverts and unhooks.
+pub const HELPER: &str = "/usr/libexec/twinlock/twinlock-pam";
+/// How many watchers there are where no service manager restarts one that was killed.
+pub const WITHOUT_SYSTEMD: usize = 2;
+/// The longest that a watcher sleeps: the deadline counts while the machine is suspended.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a started watcher may take until it holds its place.
+const START: Duration = Duration::from_secs(10);
+
+/// Whether systemd runs this machine (sd_booted(3)).
+#[must_use]
+pub fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// A watcher does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its program can't be run.
+    #[error("{program} can't be started")]
+    Spawn {
+        /// Which.
+        program: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It ended at once, or never took its place.
+    #[error("the process that would put everything back did not start")]
+    NotThere,
+    /// The state can't be read.
+    #[error(transparent)]
+    Wiring(#[from] WiringError),
+}
+
+/// Starts what watches, independent of its caller, and waits until it does. What runs already stays.
+///
+/// # Errors
+/// [`StartError`]: then nothing may be changed.
+pub fn start(places: &Places) -> Result<(), StartError> {
+    let count = if has_systemd() { 1 } else { WITHOUT_SYSTEMD };
+    for index in 0..count {
+        if is_watched(places, index)? {
+            continue;
+        }
+        let (program, mut command) = if has_systemd() { by_systemd(index) } else { by_itself(index) };
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let status = command.status().map_err(|source| StartError::Spawn { program, source })?;
+        let until = BootMs::now().plus(u64::try_from(START.as_millis()).unwrap_or(u64::MAX));
+        while status.success() && !is_watched(places, index)? && BootMs::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if !is_watched(places, index)? {
+            return Err(StartError::NotThere);
+        }
+    }
+    Ok(())
+}
+
+fn is_watched(places: &Places, index: usize) -> Result<bool, WiringError> {
+    Ok(places.is_watched(index)?)
+}
+
+/// A transient service: outside every session's cgroup, started again when it is killed.
+fn by_systemd(index: usize) -> (&'static str, Command) {
+    let mut command = Command::new("systemd-run");
+    command.args(["--quiet", "--collect", "--description=Twinlock: puts PAM's files back unless confirmed"]);
+    command.args(["--property=Type=exec", "--property=Restart=on-failure", "--property=RestartSec=3"]);
+    command.args([HELPER, "watch", &index.to_string()]);
+    ("systemd-run", command)
+}
+
+/// A process of its own session, whose parent has gone.
+fn by_itself(index: usize) -> (&'static str, Command) {
+    let mut command = Command::new(HELPER);
+    command.args(["detach", &index.to_string()]);
+    (HELPER, command)
+}
+
+/// The part of [`by_itself`] that runs in between: a session of its own, out of a grant's cgroup (its
+/// end would take the watcher along), and away.
+///
+/// # Errors
+/// [`StartError::Spawn`].
+pub fn detach(index: usize) -> Result<(), StartError> {
+    let failed = |source| StartError::Spawn { program: HELPER, source };
+    rustix::process::setsid().map_err(|error| failed(error.into()))?;
+    leave_cgroup();
+    let mut command = Command::new("/proc/self/exe");
+    command.args([OsString::from("watch"), index.to_string().into()]).current_dir("/").env_clear();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // The watcher outlives us on purpose.
+    command.spawn().map(|_| ()).map_err(failed)
+}
+
+/// To the root of the tree, which takes processes whatever is below it. Where this fails, so would
+/// nothing but a watcher that a grant's end kills; the other one and the boot remain.
+fn leave_cgroup() {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let root = mounts.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        kind.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4).map(PathBuf::from))?
+    });
+    if let Some(root) = root {
+        let _stays_where_it_is = std::fs::write(root.join("cgroup.procs"), "0");
+    }
+}
+
+/// Watches until nothing is pending. Errors are said to the system log and tried again.
+///
+/// # Errors
+/// [`WiringError`] when the state directory can't even be locked.
+pub fn watch(places: &Places, index: usize) -> Result<(), WiringError> {
+    let Some(_place) = places.watch_place(index)? else { return Ok(()) };
+    let mut records = Records::new(places.grants.clone());
+    loop {
+        match look(places, &mut records) {
+            Ok(None) => return Ok(()),
+            Ok(Some(pause)) => records.wait(pause),
+            Err(error) => {
+                journal(&format!("cannot put PAM's files back yet: {}", chain(&error)));
+                records.wait(LOOK_EVERY);
+            }
+        }
+    }
+}
+
+/// One look: confirms, reverts, or says how long to wait. None when there is nothing to watch.
+fn look(places: &Places, records: &mut Records) -> Result<Option<Duration>, WiringError> {
+    let Some(pending) = places.pending_change()? else { return Ok(None) };
+    if revert_if_overdue(places)? {
+        return Ok(None);
+    }
+    match pending.step {
+        Step::Applying => Ok(Some(Duration::from_millis(50))),
+        Step::Settled => {
+            let locked = places.lock()?;
+            if let Some(pending) = places.pending_change()?.filter(|pending| pending.step == Step::Settled) {
+                wiring::settle(&locked, pending, None, "settled")?;
+            }
+            Ok(None)
+        }
+        Step::Waiting => {
+            if records.confirms(places, &pending)? {
+                return Ok(None);
+            }
+            let left = BootMs(pending.deadline_boot_ms).after(BootMs::now());
+            Ok(Some(left.min(LOOK_EVERY)))
+        }
+    }
+}
+
+/// Puts everything back if its time has come. True when nothing is pending afterwards.
+///
+/// # Errors
+/// [`WiringError`].
+pub fn revert_if_overdue(places: &Places) -> Result<bool, WiringError> {
+    let due = |pending: &Option<Pending>| pending.as_ref().map_or(Ok(None), wiring::is_overdue);
+    if due(&places.pending_change()?)?.is_none() {
+        return Ok(false);
+    }
+    let locked = places.lock()?;
+    let pending = places.pending_change()?;
+    let (Some(why), Some(pending)) = (due(&pending)?, pending) else { return Ok(false) };
+    let words = wiring::revert(&locked, &pending, why)?;
+    journal(&format!("put PAM's files back: {why}"));
+    words.iter().for_each(|word| journal(word));
+    Ok(true)
+}
+
+/// The directory of GrantRecords, each looked at once.
+struct Records {
+    dir: PathBuf,
+    seen: BTreeSet<OsString>,
+    /// Wakes us when a record comes: who asked for it may be gone soon after.
+    news: Option<OwnedFd>,
+}
+
+impl Records {
+    fn new(dir: PathBuf) -> Self {
+        let news = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK).ok().filter(|news| {
+            let events = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+            inotify::add_watch(news, &dir, events).is_ok()
+        });
+        Self { dir, seen: BTreeSet::new(), news }
+    }
+
+    /// Sleeps until a record comes, or for `pause`.
+    fn wait(&mut self, pause: Duration) {
+        let Some(news) = &self.news else { return std::thread::sleep(pause.min(Duration::from_millis(20))) };
+        let timeout = Timespec {
+            tv_sec: i64::try_from(pause.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(pause.subsec_nanos()),
+        };
+        let _woken_or_not = poll(&mut [PollFd::from_borrowed_fd(news.as_fd(), PollFlags::IN)], Some(&timeout));
+        let mut space = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(news, &mut space);
+        while reader.next().is_ok() {}
+    }
+
+    /// Whether one of the records that came confirms; then it is settled.
+    fn confirms(&mut self, places: &Places, pending: &Pending) -> Result<bool, WiringError> {
+        for name in self.new_names(pending) {
+            let verdict = self.judge(&name, places, pending);
+            self.seen.insert(name);
+            let locked = places.lock()?;
+            let Some(mut now) = places.pending_change()?.filter(|now| now.step == Step::Waiting) else {
+                return Ok(true);
+            };
+            match verdict {
+                Ok(grant) => {
+                    let why = format!("confirmed by {}'s elevation {}", grant.requester, grant.grant);
+                    wiring::settle(&locked, now, Some(grant.grant), &why)?;
+                    journal(&format!("stays enabled: {why}"));
+                    return Ok(true);
+                }
+                // What was begun before is no news to anybody.
+                Err(DoesNotCount::Earlier) => {}
+                Err(why) => {
+                    now.noted = Some(why.to_string());
+                    locked.save(&now)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn judge(&self, name: &OsString, places: &Places, pending: &Pending) -> Result<StartedGrant, DoesNotCount> {
+        let record = std::fs::read(self.dir.join(name)).map_err(|_| DoesNotCount::Malformed)?;
+        let key = std::fs::read(&places.host_key).map(Zeroizing::new).map_err(|_| DoesNotCount::NotSigned)?;
+        let key = SigningKey::from_pkcs8(&key).map_err(|_| DoesNotCount::NotSigned)?;
+        let grant = confirm::started(&record, &key.public())?;
+        // At once, while it still runs.
+        let seat = Seat::of_recorded(grant.process, grant.session);
+        confirm::judge(pending, &grant, seat.as_ref()).map(|()| grant)
+    }
+
+    fn new_names(&self, pending: &Pending) -> Vec<OsString> {
+        let young = |modified: SystemTime| {
+            let at = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            at.saturating_add(60) >= pending.begun_at.0
+        };
+        let names = std::fs::read_dir(&self.dir).into_iter().flatten().flatten().filter_map(|entry| {
+            let name = entry.file_name();
+            let is_record = Path::new(&name).extension().is_some_and(|extension| extension == "json");
+            let is_news = is_record && !self.seen.contains(&name);
+            (is_news && entry.metadata().ok()?.modified().is_ok_and(young)).then_some(name)
+        });
+        names.collect()
+    }
+}
+
+/// One line to the system log (RFC 3164, authpriv.warning) and to standard error, which under systemd
+/// is the journal.
+pub fn journal(line: &str) {
+    let line = escape::visible(line.as_bytes());
+    if let Ok(socket) = UnixDatagram::unbound() {
+        let text = format!("<84>twinlock-pam[{}]: {line}", std::process::id());
+        let _heard_or_not = socket.send_to(text.as_bytes(), "/dev/log");
+    }
+    super::helper::say(&line);
+}
