@@ -39,6 +39,8 @@ pub const USER_SOCK: &str = "/run/twinlock/user.sock";
 pub const ADMIN_SOCK: &str = "/run/twinlock-gateway/admin.sock";
 /// The daemon.
 pub const DAEMON: &str = "/usr/sbin/twinlock-gatewayd";
+/// What puts PAM's files back.
+pub const HELPER: &str = "/usr/libexec/twinlock/twinlock-pam";
 /// The command line.
 pub const TOOL: &str = "/usr/bin/twinlock";
 /// Where the reaper makes its leaf cgroups.
@@ -126,6 +128,7 @@ impl<'b> World<'b> {
         bed.install(built_module(), module_path(), 0o644);
         bed.install(built_binary("twinlock-gatewayd"), DAEMON, 0o755);
         bed.install(built_binary("twinlock"), TOOL, 0o755);
+        bed.install(built_binary("twinlock-pam"), HELPER, 0o755);
         world
     }
 

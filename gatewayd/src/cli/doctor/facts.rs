@@ -20,6 +20,7 @@ use twinlock_protocol::{Digest, Fixed, UnixTime, limits};
 use super::drill::{self, Drill};
 use super::sudoers::{self, Setting};
 use crate::agent::chain;
+use crate::cli::user;
 use crate::random::random;
 use crate::reaper::clock::wall;
 
@@ -94,6 +95,9 @@ impl Facts {
             let path = named.unwrap_or(otherwise);
             root.join(path.strip_prefix('/').unwrap_or(path))
         };
+        let reaper_toml = table(&root.join("etc/twinlock/reaper.toml")).unwrap_or_default();
+        let user_socket = reaper_toml.get("user_socket").and_then(toml::Value::as_str).unwrap_or(user::SOCKET);
+        let user_socket = root.join(user_socket.strip_prefix('/').unwrap_or(user_socket));
         let roster = chain::read(&named("roster_dir", "/var/lib/twinlock/roster"));
         let agent_socket = named("agent_socket", "/run/twinlock/agent.sock");
         let above = roster.as_ref().map_or(0, |roster| roster.roster().version);
@@ -110,7 +114,7 @@ impl Facts {
             logins: logins(root),
             gateway: agent.clone().and_then(|()| ask_gateway(&agent_socket)),
             agent,
-            reaper: ask_reaper(&named("reaper_socket", "/run/twinlock/reaper.sock")),
+            reaper: ask_reaper(&user_socket, &named("reaper_socket", "/run/twinlock/reaper.sock")),
             drill: drill::read(root).map_err(|error| crate::cli::chain(&error)),
             phase_settings: sudoers::phase_settings(root),
             visudo: visudo(),
@@ -182,8 +186,11 @@ fn ask_gateway(socket: &Path) -> Result<(), String> {
     }
 }
 
-fn ask_reaper(socket: &Path) -> Result<(), String> {
-    match ask(socket, &ReaperRequest::List(List { wire: WIRE_VERSION }))? {
+/// It answers to anybody at the one socket; at the other, where only registrations are taken, it must
+/// be there.
+fn ask_reaper(user_socket: &Path, socket: &Path) -> Result<(), String> {
+    UnixStream::connect(socket).map_err(|error| error.to_string())?;
+    match ask(user_socket, &ReaperRequest::List(List { wire: WIRE_VERSION }))? {
         ReaperReply::Grants(_) => Ok(()),
         _ => Err("it answers something else".to_owned()),
     }

@@ -1,0 +1,507 @@
+//! `twinlock enable` and `disable` on a running Twinlock with real sudo, sudo-rs and su: what is
+//! changed, what is proved before, what confirms it, and that whatever dies in between leaves the old
+//! files or a way back to them, byte for byte.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use twinlock_protocol::roster::BreakGlassKey;
+use twinlock_protocol::signature::SigningKey;
+use twinlock_tests::installation::{Installation, Plan, now};
+use twinlock_tests::ns::in_namespace_within;
+use twinlock_tests::proc::{Finished, Snapshot, eventually};
+use twinlock_tests::term::Terminal;
+use twinlock_tests::{Bed, Tail, here, world};
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// These wait for deadlines, on machines with other things to do.
+const BED: Duration = Duration::from_secs(400);
+const OTHER: &str = "@include common-auth\n@include common-account\n@include common-password\n@include common-session\n";
+const DRILL: &str = "/var/lib/twinlock/break-glass/drill.json";
+const STATE: &str = "/var/lib/twinlock/enable";
+
+/// A file of PAM's: content, mode, owner, group.
+type Kept = (Vec<u8>, u32, u32, u32);
+
+/// Everything in /etc/pam.d, temporary files of ours included.
+fn pam_files() -> BTreeMap<String, Kept> {
+    let file = |entry: fs::DirEntry| {
+        let meta = entry.metadata().unwrap();
+        let kept = (fs::read(entry.path()).unwrap_or_default(), meta.mode() & 0o7777, meta.uid(), meta.gid());
+        (entry.file_name().into_string().unwrap(), kept)
+    };
+    fs::read_dir("/etc/pam.d").unwrap().map(|entry| file(entry.unwrap())).collect()
+}
+
+/// A running Twinlock that gates nothing yet; break-glass was tried yesterday by bob and carol.
+fn ready(bed: &Bed) -> Installation<'_> {
+    let mut plan = Plan::new();
+    for name in ["bob", "carol"] {
+        let person = plan.fixture.roster.persons.iter().find(|one| one.id.as_str() == name).unwrap().id.clone();
+        let key = SigningKey::generate().unwrap().0.public();
+        plan.fixture.roster.break_glass_keys.push(BreakGlassKey { person, key });
+    }
+    let keys = plan.fixture.roster.break_glass_keys.clone();
+    bed.wire(&Tail::Stock);
+    bed.write("/etc/pam.d/other", OTHER);
+    // A mode that is not the usual one must survive as well.
+    fs::set_permissions("/etc/pam.d/sudo-i", fs::Permissions::from_mode(0o640)).unwrap();
+    bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
+    let installation = plan.start(bed);
+    let drill = json!({
+        "version": 1,
+        "when": now().0 - 24 * 3600,
+        "persons": ["bob", "carol"],
+        "keys": keys.iter().map(|one| one.key.to_text()).collect::<Vec<_>>(),
+        "roster_digest": installation.envelope.digest,
+    });
+    // Without the drill it refuses, and says what else is in the way.
+    eventually("the agent's link to the gateway", LIMIT, || {
+        !tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).stdout.contains("gateway")
+    });
+    bed.write(DRILL, drill.to_string());
+    installation
+}
+
+fn tool(bed: &Bed, arguments: &[&str]) -> Finished {
+    bed.run("root", &[&["twinlock"], arguments].concat())
+}
+
+fn helper(bed: &Bed, arguments: &[&str]) -> Finished {
+    bed.run("root", &[&[world::HELPER], arguments].concat())
+}
+
+/// As [`tool`], on a terminal of its own, with what it says until its end.
+fn enable(bed: &Bed, arguments: &[&str]) -> Terminal {
+    bed.terminal_sized("root", &[&["twinlock", "enable", "--yes"], arguments].concat(), (60, 160))
+}
+
+/// alice's sudo on a terminal, in a login of her own (pam_loginuid's part).
+fn login_and_sudo(bed: &Bed) -> Terminal {
+    bed.terminal("alice", &["sh", "-c", "echo 1001 >/proc/self/loginuid; sudo id -un; exec sleep 5"])
+}
+
+/// Two people approve; the command runs.
+fn granted(installation: &Installation<'_>, terminal: &mut Terminal) {
+    installation.approve_by_two(terminal, "bob", "carol");
+    terminal.wait_until("root", LIMIT, |screen| screen.lines().any(|line| line.trim() == "root"));
+}
+
+fn plain_sudo_works(bed: &Bed) -> bool {
+    bed.run("alice", &["sudo", "-n", "id", "-un"]).stdout == "root\n"
+}
+
+fn wait_until_settled() {
+    let pending = Path::new(STATE).join("pending.json");
+    eventually("nothing is pending", LIMIT, || !pending.exists());
+}
+
+/// Catalogue: K1 (control: inline)
+#[test]
+fn installing_changes_nothing_and_enable_refuses_until_break_glass_was_tried() {
+    in_namespace_within(here!(), BED, |bed| {
+        let before = pam_files();
+        let installation = ready(bed);
+        assert!(plain_sudo_works(bed), "installed, set up, and sudo is as it was");
+        let stock = pam_files();
+        assert_eq!(before.get("sudo").map(|_| ()), stock.get("sudo").map(|_| ()));
+        let drill = fs::read(DRILL).unwrap();
+        fs::remove_file(DRILL).unwrap();
+        let refused = tool(bed, &["enable", "sudo", "--yes", "--no-wait"]);
+        assert!(!refused.ok(), "{refused:?}");
+        assert!(refused.stdout.contains("break-glass") && refused.stdout.contains("break-glass drill"), "{refused:?}");
+        assert_eq!(pam_files(), stock);
+        assert!(!Path::new(STATE).join("pending.json").exists());
+        // The same with the drill is taken.
+        bed.write(DRILL, drill);
+        let taken = tool(bed, &["enable", "sudo", "--yes", "--no-wait", "--within", "300"]);
+        assert!(taken.ok(), "{taken:?}");
+        assert_ne!(pam_files(), stock);
+        assert!(!plain_sudo_works(bed));
+        drop(installation);
+    });
+}
+
+#[test]
+fn a_grant_from_another_login_settles_it_and_disable_brings_the_old_bytes_back() {
+    in_namespace_within(here!(), BED, |bed| {
+        let installation = ready(bed);
+        let stock = pam_files();
+        let mut enabling = enable(bed, &["sudo", "--within", "200"]);
+        enabling.wait_for("unless you confirm it", LIMIT);
+        let screen = enabling.screen();
+        for part in [
+            "/etc/pam.d/sudo gets these lines",
+            "/etc/pam.d/sudo-i gets these lines",
+            "/etc/pam.d/other gets these lines",
+            "account    required   pam_twinlock.so",
+            "quiet service notin sudo:sudo-i",
+            "calls the module in account and session",
+        ] {
+            assert!(screen.contains(part), "{part} is not in\n{screen}");
+        }
+        let waiting = tool(bed, &["enable", "--status"]);
+        assert!(waiting.stdout.contains("left to confirm it"), "{waiting:?}");
+        assert!(!waiting.stdout.contains("nobody watches"), "{waiting:?}");
+        let mut alice = login_and_sudo(bed);
+        granted(&installation, &mut alice);
+        assert_eq!(enabling.exit_code(LIMIT), 0, "{}", enabling.screen());
+        assert!(enabling.screen().contains("enabled: confirmed by alice"), "{}", enabling.screen());
+        wait_until_settled();
+        assert!(tool(bed, &["enable", "--status"]).stdout.contains("sudo: two people are asked, since"));
+        let again = tool(bed, &["enable", "sudo", "--yes"]);
+        assert!(again.stderr.contains("enabled already"), "{again:?}");
+
+        // Modes and owners stayed, and only three files changed.
+        let wired = pam_files();
+        let changed: Vec<&String> = wired.iter().filter(|(name, file)| stock.get(*name) != Some(*file)).map(|(n, _)| n).collect();
+        assert_eq!(changed, ["other", "sudo", "sudo-i"]);
+        assert_eq!(wired["sudo-i"].1, 0o640);
+        assert!(!plain_sudo_works(bed));
+
+        let disabled = tool(bed, &["disable", "sudo", "--yes"]);
+        assert!(disabled.ok() && disabled.stdout.contains("/etc/pam.d/sudo loses these lines"), "{disabled:?}");
+        assert_eq!(pam_files(), stock);
+        assert!(plain_sudo_works(bed));
+        assert!(!tool(bed, &["disable", "sudo", "--yes"]).ok(), "there is nothing to disable any more");
+    });
+}
+
+// control: a_grant_from_another_login_settles_it_and_disable_brings_the_old_bytes_back
+#[test]
+fn without_a_confirmation_from_another_login_everything_is_put_back() {
+    in_namespace_within(here!(), BED, |bed| {
+        let installation = ready(bed);
+        let stock = pam_files();
+        // The same login enables and elevates: two people approve, and it still does not count.
+        let script = "echo 1001 >/proc/self/loginuid; twinlock enable sudo --yes --no-wait --within 25 || exit; \
+            setpriv --reuid=alice --regid=alice --init-groups sudo id -un; exec sleep 100";
+        let mut same = bed.terminal("root", &["sh", "-c", script]);
+        same.wait_for("two approvers needed", LIMIT);
+        granted(&installation, &mut same);
+        eventually("it is seen", LIMIT, || {
+            tool(bed, &["enable", "--status"]).stdout.contains("it came from the login session that enabled")
+        });
+        wait_until_settled();
+        assert_eq!(pam_files(), stock);
+        assert!(plain_sudo_works(bed));
+        let last = tool(bed, &["enable", "--status"]);
+        assert!(last.stdout.contains("put back") && last.stdout.contains("nobody confirmed it in time"), "{last:?}");
+    });
+}
+
+/// The command, then both watchers, are killed while it waits: the boot puts everything back.
+///
+/// Catalogue: K3 (control: inline)
+#[test]
+fn whoever_is_killed_the_next_one_puts_it_back() {
+    in_namespace_within(here!(), BED, |bed| {
+        let _installation = ready(bed);
+        let stock = pam_files();
+        let killed = |word: &str| {
+            let now = Snapshot::take();
+            let pids: Vec<u32> = now.with_word(word).iter().map(|process| process.pid).collect();
+            pids.iter().filter(|pid| twinlock_tests::ns::signal(**pid, nix::sys::signal::Signal::SIGKILL)).count()
+        };
+        // The command alone: the watchers end the wait.
+        let enabling = enable(bed, &["sudo", "--within", "6"]);
+        enabling.wait_for("unless you confirm it", LIMIT);
+        assert_ne!(pam_files(), stock, "control");
+        drop(enabling);
+        wait_until_settled();
+        assert_eq!(pam_files(), stock);
+
+        // Command and watchers: what is left is the state, and the boot.
+        assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait", "--within", "300"]).ok());
+        assert_eq!(killed("watch"), 2);
+        let alone = tool(bed, &["enable", "--status"]);
+        assert!(alone.stdout.contains("nobody watches it"), "{alone:?}");
+        // In the same boot, within the time, the unit only sees to it that somebody watches.
+        assert!(helper(bed, &["revert-at-boot"]).ok());
+        assert_ne!(pam_files(), stock);
+        assert!(!tool(bed, &["enable", "--status"]).stdout.contains("nobody watches it"));
+        assert_eq!(killed("watch"), 2);
+        let pending = Path::new(STATE).join("pending.json");
+        let text = fs::read_to_string(&pending).unwrap();
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        fs::write(&pending, text.replace(boot.trim(), "00000000-0000-4000-8000-000000000000")).unwrap();
+        assert!(helper(bed, &["revert-at-boot"]).ok());
+        assert_eq!(pam_files(), stock);
+        assert!(!pending.exists());
+    });
+}
+
+/// kill -9 of everything at many points of an enable and of a disable: every file is the old one or
+/// the new one whole, and one revert brings all the old ones back.
+///
+/// Catalogue: K3 (control: inline)
+#[test]
+fn killed_at_any_moment_it_leaves_whole_files_and_a_way_back() {
+    in_namespace_within(here!(), Duration::from_secs(900), |bed| {
+        let _installation = ready(bed);
+        let stock = pam_files();
+        let started = Instant::now();
+        assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).ok());
+        let takes = started.elapsed();
+        let wired = pam_files();
+        assert!(helper(bed, &["revert"]).ok());
+        assert_eq!(pam_files(), stock, "control");
+        let kill_all = || {
+            for word in ["enable", "disable", "trial", "seat", "detach", "watch"] {
+                for process in Snapshot::take().with_word(word) {
+                    twinlock_tests::ns::signal(process.pid, nix::sys::signal::Signal::SIGKILL);
+                }
+            }
+        };
+        let (mut old, mut new, mut mixed) = (0, 0, 0);
+        for round in 0..24u32 {
+            // Densest where files change: in the last tenth.
+            let part = if round % 3 == 0 { 0.5 + f64::from(round) / 50.0 } else { 0.9 + f64::from(round) / 120.0 };
+            let enabling = bed.terminal("root", &["twinlock", "enable", "sudo", "--yes", "--no-wait"]);
+            std::thread::sleep(takes.mul_f64(part));
+            twinlock_tests::ns::signal(enabling.pid(), nix::sys::signal::Signal::SIGKILL);
+            kill_all();
+            drop(enabling);
+            let found = pam_files();
+            for (name, file) in found.iter().filter(|(name, _)| !name.ends_with(".twinlock-new")) {
+                assert!(stock.get(name) == Some(file) || wired.get(name) == Some(file), "{name} is neither");
+            }
+            match (found == stock, found == wired) {
+                (true, _) => old += 1,
+                (_, true) => new += 1,
+                _ => mixed += 1,
+            }
+            let pending = Path::new(STATE).join("pending.json").exists();
+            assert!(pending || found == stock, "changed files have a pending revert");
+            let reverted = helper(bed, &["revert"]);
+            assert!(reverted.ok(), "{reverted:?}");
+            assert_eq!(pam_files(), stock, "round {round}");
+        }
+        println!("killed: {old} times before, {mixed} times between, {new} times after");
+        assert!(old > 0 && new + mixed > 0, "the points lie on both sides");
+    });
+}
+
+/// Catalogue: K8 (control: inline)
+#[test]
+fn a_broken_sudoers_and_settings_that_pass_the_module_by_stop_enable() {
+    in_namespace_within(here!(), BED, |bed| {
+        let _installation = ready(bed);
+        let stock = pam_files();
+        let dropin = Path::new("/etc/sudoers.d/50-local");
+        bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL\n@includedir /etc/sudoers.d");
+        for (text, word) in [
+            ("alice ALL=(ALL NOPASSWD ALL\n", "sudoers is broken"),
+            ("Defaults:alice !pam_session\n", "/etc/sudoers.d/50-local:1:"),
+            ("Defaults pam_service=other\n", "pam_service=other"),
+            ("Defaults !pam_acct_mgmt\n", "!pam_acct_mgmt"),
+        ] {
+            bed.write(dropin, text);
+            fs::set_permissions(dropin, fs::Permissions::from_mode(0o440)).unwrap();
+            let refused = tool(bed, &["enable", "sudo", "--yes", "--no-wait"]);
+            assert!(!refused.ok() && refused.stdout.contains(word), "{text}: {refused:?}");
+            assert_eq!(pam_files(), stock, "{text}");
+        }
+        fs::remove_file(dropin).unwrap();
+        let taken = tool(bed, &["enable", "sudo", "--yes", "--no-wait"]);
+        assert!(taken.ok(), "{taken:?}");
+    });
+}
+
+/// A stack in which an earlier line ends the phase, and a sudo that takes another file: seen in the
+/// copy, refused, nothing changed.
+// control: a_grant_from_another_login_settles_it_and_disable_brings_the_old_bytes_back
+#[test]
+fn a_stack_that_passes_the_module_by_is_not_enabled() {
+    in_namespace_within(here!(), BED, |bed| {
+        let _installation = ready(bed);
+        bed.wire_service("sudo", &Tail::Lines("session sufficient pam_permit.so\n".to_owned()));
+        let before = pam_files();
+        let refused = tool(bed, &["enable", "sudo", "--yes", "--no-wait"]);
+        assert!(!refused.ok() && refused.stderr.contains("does not call the module in session"), "{refused:?}");
+        assert!(refused.stderr.contains("the command ran"), "{refused:?}");
+        assert_eq!(pam_files(), before);
+
+        // `sufficient` before it in account does no harm: our line stands first.
+        let first = format!("account sufficient pam_permit.so\n{}", String::from_utf8_lossy(&before["sudo"].0));
+        bed.write("/etc/pam.d/sudo", first.replace("session sufficient pam_permit.so\n", ""));
+        assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).ok());
+        assert!(!plain_sudo_works(bed));
+        assert!(helper(bed, &["revert"]).ok());
+
+        // A module that can't be loaded.
+        fs::write(world::module_path(), b"not a module").unwrap();
+        let refused = tool(bed, &["enable", "sudo", "--yes", "--no-wait"]);
+        assert!(!refused.ok() && refused.stderr.contains("does not call the module in account"), "{refused:?}");
+        assert!(plain_sudo_works(bed));
+    });
+}
+
+#[test]
+fn sudo_rs_is_proved_as_well_and_asks() {
+    in_namespace_within(here!(), BED, |bed| {
+        let installation = ready(bed);
+        let stock = pam_files();
+        bed.replace_sudo_by_sudo_rs();
+        assert!(plain_sudo_works(bed), "control");
+        let mut enabling = enable(bed, &["sudo", "--within", "200"]);
+        enabling.wait_for("unless you confirm it", LIMIT);
+        assert!(enabling.screen().contains("sudo-rs"), "{}", enabling.screen());
+        let mut alice = login_and_sudo(bed);
+        granted(&installation, &mut alice);
+        assert_eq!(enabling.exit_code(LIMIT), 0, "{}", enabling.screen());
+        assert!(tool(bed, &["disable", "sudo", "--yes"]).ok());
+        assert_eq!(pam_files(), stock);
+    });
+}
+
+#[test]
+fn su_is_enabled_once_for_both_its_services() {
+    in_namespace_within(here!(), BED, |bed| {
+        let installation = ready(bed);
+        let stock = pam_files();
+        let mut enabling = enable(bed, &["su", "--within", "200"]);
+        enabling.wait_for("unless you confirm it", LIMIT);
+        let wired = pam_files();
+        assert_eq!(wired["su-l"], stock["su-l"], "it includes su, lines of ours and all");
+        let script = "echo 1001 >/proc/self/loginuid; su -c 'id -un'; exec sleep 5";
+        let mut alice = bed.terminal("alice", &["sh", "-c", script]);
+        alice.wait_for("assword", LIMIT);
+        alice.send_line(twinlock_tests::bed::PASSWORD);
+        granted(&installation, &mut alice);
+        assert_eq!(enabling.exit_code(LIMIT), 0, "{}", enabling.screen());
+        assert!(tool(bed, &["disable", "su", "--yes"]).ok());
+        assert_eq!(pam_files(), stock);
+    });
+}
+
+/// libpam's way out: where the service's file is gone or can't be opened it takes `other`, and asks two
+/// people there as well; who else uses `other` notices nothing.
+///
+/// Catalogue: P1 (control: inline)
+#[test]
+fn a_service_file_that_is_gone_or_unreadable_still_asks() {
+    in_namespace_within(here!(), BED, |bed| {
+        let installation = ready(bed);
+        let pamtester = |service: &str| {
+            let argv = ["pamtester", service, "root", "acct_mgmt", "open_session"];
+            bed.run("root", &[["setpriv", "--ruid=1001", "--rgid=1001", "--clear-groups"].as_slice(), &argv].concat())
+        };
+        let strangers = || {
+            let passes = pamtester("no-such-service").ok();
+            bed.write("/etc/pam.d/other", "auth required pam_deny.so\n");
+            let nothing_in_account = pamtester("no-such-service").ok();
+            (passes, nothing_in_account)
+        };
+        assert_eq!(strangers(), (true, false), "control: how another service fares without us");
+        bed.write("/etc/pam.d/other", "auth required pam_deny.so\n");
+        assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).ok());
+        assert!(!pamtester("no-such-service").ok(), "where other denied, it still denies");
+        assert!(helper(bed, &["revert"]).ok());
+        bed.write("/etc/pam.d/other", OTHER);
+        assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).ok());
+        assert!(pamtester("no-such-service").ok(), "where other permitted, it still permits");
+
+        let asks = |what: &str| {
+            let mut alice = bed.terminal("alice", &["sudo", "id", "-un"]);
+            granted(&installation, &mut alice);
+            assert_eq!(alice.exit_code(LIMIT), 0, "{what}");
+            let refused = bed.run("alice", &["sudo", "-n", "id", "-un"]);
+            assert!(!refused.stdout.contains("root"), "{what}: {refused:?}");
+        };
+        fs::rename("/etc/pam.d/sudo", "/etc/pam.d/sudo.gone").unwrap();
+        asks("gone");
+        fs::rename("/etc/pam.d/sudo.gone", "/etc/pam.d/sudo").unwrap();
+        let script = "strace -f -qq -o /dev/null -e inject=openat:error=EIO -P /etc/pam.d/sudo \
+            setpriv --ruid=1001 --rgid=1001 --clear-groups pamtester sudo root acct_mgmt";
+        let mut unreadable = bed.terminal("root", &["sh", "-c", script]);
+        unreadable.wait_for("two approvers needed", LIMIT);
+        unreadable.send("\x03");
+        assert_ne!(unreadable.exit_code(LIMIT), 0);
+    });
+}
+
+/// Catalogue: K3 (control: inline)
+#[test]
+fn unhook_takes_every_line_out_and_fails_where_the_module_is_still_named() {
+    in_namespace_within(here!(), BED, |bed| {
+        let _installation = ready(bed);
+        let stock = pam_files();
+        for pending in [true, false] {
+            assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).ok());
+            if !pending {
+                // As if it had been confirmed: the state says nothing any more.
+                fs::remove_file(Path::new(STATE).join("pending.json")).unwrap();
+            }
+            assert_ne!(pam_files(), stock, "control");
+            let done = helper(bed, &["unhook"]);
+            assert!(done.ok(), "{done:?}");
+            assert_eq!(pam_files(), stock);
+        }
+        let by_hand = "account required pam_twinlock.so\n";
+        bed.write("/etc/pam.d/local", by_hand);
+        let failed = helper(bed, &["unhook"]);
+        assert!(!failed.ok() && failed.stderr.contains("/etc/pam.d/local: line 1"), "{failed:?}");
+        fs::remove_file("/etc/pam.d/local").unwrap();
+        assert!(helper(bed, &["unhook"]).ok());
+    });
+}
+
+/// Debian's pam-auth-update writes common-*, never a service's own file: our lines keep their place, and
+/// the proof holds afterwards.
+///
+/// Catalogue: K4 (control: inline)
+#[test]
+fn pam_auth_update_afterwards_leaves_the_lines_and_their_order() {
+    in_namespace_within(here!(), BED, |bed| {
+        let _installation = ready(bed);
+        assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).ok());
+        let wired = pam_files();
+        let updated = bed.run("root", &["pam-auth-update", "--package", "--force"]);
+        assert!(updated.ok(), "{updated:?}");
+        let after = pam_files();
+        assert_ne!(after["common-account"], wired["common-account"], "control: it did write");
+        for name in ["sudo", "sudo-i", "other"] {
+            assert_eq!(after[name], wired[name]);
+        }
+        let proved = helper(bed, &["prove", "alice"]);
+        assert!(proved.ok() && proved.stdout.contains("calls the module in account and session"), "{proved:?}");
+        let reverted = helper(bed, &["revert"]);
+        assert!(reverted.ok(), "{reverted:?}");
+        assert!(plain_sudo_works(bed));
+    });
+}
+
+#[test]
+fn a_file_that_changed_while_it_waited_loses_our_lines_alone() {
+    in_namespace_within(here!(), BED, |bed| {
+        let _installation = ready(bed);
+        let stock = pam_files();
+        assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).ok());
+        let mut edited = fs::read("/etc/pam.d/sudo").unwrap();
+        edited.extend_from_slice(b"session optional pam_permit.so\n");
+        bed.write("/etc/pam.d/sudo", &edited);
+        let reverted = helper(bed, &["revert"]);
+        assert!(reverted.ok() && reverted.stdout.contains("only the twinlock lines were taken out"), "{reverted:?}");
+        let now = pam_files();
+        assert_eq!(now["sudo"].0, [stock["sudo"].0.as_slice(), b"session optional pam_permit.so\n"].concat());
+        assert_eq!((&now["sudo-i"], &now["other"]), (&stock["sudo-i"], &stock["other"]));
+    });
+}
+
+#[test]
+fn sshd_is_refused_in_words_and_so_is_everybody_but_root() {
+    in_namespace_within(here!(), BED, |bed| {
+        let _world = twinlock_tests::World::install(bed);
+        let sshd = tool(bed, &["enable", "sshd"]);
+        assert!(!sshd.ok() && sshd.stderr.contains("does not gate ssh logins yet"), "{sshd:?}");
+        for argv in [["twinlock", "enable", "sudo"], ["twinlock", "disable", "sudo"]] {
+            let refused = bed.run("alice", &argv);
+            assert!(!refused.ok() && refused.stderr.contains("only root"), "{refused:?}");
+        }
+    });
+}
