@@ -20,7 +20,8 @@ use twinlock_tests::{Bed, Tail, here, world};
 const LIMIT: Duration = Duration::from_secs(60);
 /// These wait for deadlines, on machines with other things to do.
 const BED: Duration = Duration::from_secs(400);
-const OTHER: &str = "@include common-auth\n@include common-account\n@include common-password\n@include common-session\n";
+const OTHER: &str =
+    "@include common-auth\n@include common-account\n@include common-password\n@include common-session\n";
 const DRILL: &str = "/var/lib/twinlock/break-glass/drill.json";
 const STATE: &str = "/var/lib/twinlock/enable";
 
@@ -158,7 +159,8 @@ fn a_grant_from_another_login_settles_it_and_disable_brings_the_old_bytes_back()
 
         // Modes and owners stayed, and only three files changed.
         let wired = pam_files();
-        let changed: Vec<&String> = wired.iter().filter(|(name, file)| stock.get(*name) != Some(*file)).map(|(n, _)| n).collect();
+        let changed: Vec<&String> =
+            wired.iter().filter(|(name, file)| stock.get(*name) != Some(*file)).map(|(n, _)| n).collect();
         assert_eq!(changed, ["other", "sudo", "sudo-i"]);
         assert_eq!(wired["sudo-i"].1, 0o640);
         assert!(!plain_sudo_works(bed));
@@ -205,7 +207,10 @@ fn whoever_is_killed_the_next_one_puts_it_back() {
         let killed = |word: &str| {
             let now = Snapshot::take();
             let pids: Vec<u32> = now.with_word(word).iter().map(|process| process.pid).collect();
-            pids.iter().filter(|pid| twinlock_tests::ns::signal(**pid, nix::sys::signal::Signal::SIGKILL)).count()
+            let hit = |pid: &&u32| twinlock_tests::ns::signal(**pid, nix::sys::signal::Signal::SIGKILL);
+            let count = pids.iter().filter(hit).count();
+            eventually("they are gone", LIMIT, || Snapshot::take().with_word(word).is_empty());
+            count
         };
         // The command alone: the watchers end the wait.
         let enabling = enable(bed, &["sudo", "--within", "6"]);
@@ -218,8 +223,9 @@ fn whoever_is_killed_the_next_one_puts_it_back() {
         // Command and watchers: what is left is the state, and the boot.
         assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait", "--within", "300"]).ok());
         assert_eq!(killed("watch"), 2);
-        let alone = tool(bed, &["enable", "--status"]);
-        assert!(alone.stdout.contains("nobody watches it"), "{alone:?}");
+        eventually("status says that nobody watches", LIMIT, || {
+            tool(bed, &["enable", "--status"]).stdout.contains("nobody watches it")
+        });
         // In the same boot, within the time, the unit only sees to it that somebody watches.
         assert!(helper(bed, &["revert-at-boot"]).ok());
         assert_ne!(pam_files(), stock);
@@ -461,7 +467,11 @@ fn pam_auth_update_afterwards_leaves_the_lines_and_their_order() {
         let _installation = ready(bed);
         assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).ok());
         let wired = pam_files();
-        let updated = bed.run("root", &["pam-auth-update", "--package", "--force"]);
+        let updated = bed.person("root").env("DEBIAN_FRONTEND", "noninteractive").run(&[
+            "pam-auth-update",
+            "--package",
+            "--force",
+        ]);
         assert!(updated.ok(), "{updated:?}");
         let after = pam_files();
         assert_ne!(after["common-account"], wired["common-account"], "control: it did write");

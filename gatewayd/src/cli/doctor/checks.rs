@@ -78,7 +78,11 @@ fn owned(file: &FileFact, id: &'static str, forbidden: u32) -> Vec<Finding> {
     let mut findings = Vec::new();
     if file.uid != 0 || file.mode & forbidden != 0 {
         let what = format!("uid {} and mode {:04o}", file.uid, file.mode & 0o7777);
-        let remedy = format!("chown root: {0} and chmod {1}", file.path.display(), if forbidden == 0o077 { "600" } else { "644" });
+        let remedy = format!(
+            "chown root: {0} and chmod {1}",
+            file.path.display(),
+            if forbidden == 0o077 { "600" } else { "644" }
+        );
         findings.push(Finding::failure(id, format!("it belongs to {what}"), remedy).at(&file.path, None));
     }
     findings.extend(file.open_above.iter().map(|dir| {
@@ -95,7 +99,8 @@ pub fn roster(facts: &Facts) -> Vec<Finding> {
         Ok(host) => host,
         Err(why) => {
             return vec![
-                Finding::failure("config", format!("cannot be used: {why}"), join).at("/etc/twinlock/module.toml", None),
+                Finding::failure("config", format!("cannot be used: {why}"), join)
+                    .at("/etc/twinlock/module.toml", None),
             ];
         }
     };
@@ -126,7 +131,12 @@ pub fn daemons(facts: &Facts) -> Vec<Finding> {
     };
     vec![
         ask("agent", "the agent", &facts.agent, "systemctl status twinlock-agent"),
-        ask("gateway", "the gateway", &facts.gateway, "check the network and, there, systemctl status twinlock-gatewayd"),
+        ask(
+            "gateway",
+            "the gateway",
+            &facts.gateway,
+            "check the network and, there, systemctl status twinlock-gatewayd",
+        ),
         ask("reaper", "the reaper", &facts.reaper, "systemctl status twinlock-reaper"),
     ]
 }
@@ -265,8 +275,12 @@ mod tests {
         let keys = fixture.roster.break_glass_keys.clone();
         change(&mut fixture);
         let (envelope, roster) = fixture.seal();
-        let owned = |path: &str, mode: u32| {
-            FileFact { path: path.into(), uid: 0, gid: 0, mode: 0o100_000 | mode, open_above: Vec::new() }
+        let owned = |path: &str, mode: u32| FileFact {
+            path: path.into(),
+            uid: 0,
+            gid: 0,
+            mode: 0o100_000 | mode,
+            open_above: Vec::new(),
         };
         Facts {
             now: NOW,

@@ -59,8 +59,8 @@ pub enum DrillError {
 pub fn read(root: &Path) -> Result<Drill, DrillError> {
     let path = root.join(PATH);
     let bytes = std::fs::read(&path).map_err(|source| DrillError::Io { path: path.clone(), source })?;
-    let drill: Drill =
-        codec::decode("drill", LONGEST, &bytes).map_err(|source| DrillError::Malformed { path: path.clone(), source })?;
+    let drill: Drill = codec::decode("drill", LONGEST, &bytes)
+        .map_err(|source| DrillError::Malformed { path: path.clone(), source })?;
     if drill.version != 1 {
         let source = DecodeError::Invalid { what: "drill", rule: "version is 1" };
         return Err(DrillError::Malformed { path, source });

@@ -153,9 +153,12 @@ fn defaults(line: &str) -> Vec<String> {
 fn tail(setting: &str) -> Vec<String> {
     let setting = setting.trim();
     let mut tails = vec![setting.to_owned()];
-    tails.extend(setting.char_indices().filter(|(_, c)| c.is_whitespace()).map(|(at, _)| {
-        setting.get(at..).unwrap_or_default().trim().to_owned()
-    }));
+    tails.extend(
+        setting
+            .char_indices()
+            .filter(|(_, c)| c.is_whitespace())
+            .map(|(at, _)| setting.get(at..).unwrap_or_default().trim().to_owned()),
+    );
     tails
 }
 

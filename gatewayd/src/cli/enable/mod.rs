@@ -299,7 +299,10 @@ fn begin(
 }
 
 fn instruct(pending: &Pending, what: Gate) {
-    line(&format!("{what} asks two people from now on, but it is put back in {} unless you confirm it:", status::left(pending)));
+    line(&format!(
+        "{what} asks two people from now on, but it is put back in {} unless you confirm it:",
+        status::left(pending)
+    ));
     line("  keep this session open");
     line("  log in once more, by ssh or at the console: another window of this login does not count");
     match what {
@@ -341,7 +344,9 @@ fn await_outcome(places: &Places) -> Result<(), Failure> {
             line(&format!("enabled: {}", last.why));
             Ok(())
         }
-        Some(last) => Err(Failure::new(format!("everything is put back: {}", last.why), "then run twinlock enable again")),
+        Some(last) => {
+            Err(Failure::new(format!("everything is put back: {}", last.why), "then run twinlock enable again"))
+        }
         None => Err(Failure::plain("nobody knows how it ended: look at the files")),
     }
 }

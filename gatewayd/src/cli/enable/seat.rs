@@ -122,7 +122,11 @@ mod tests {
     fn without_audit_another_terminal_session_counts() {
         let enabler = seat(None, &[100, 50]);
         assert_eq!(enabler.differs_from(&seat(None, &[200])), Ok(()));
-        assert_eq!(enabler.differs_from(&seat(None, &[200, 50])), Err(SameSeat::TerminalSession), "below the same shell");
+        assert_eq!(
+            enabler.differs_from(&seat(None, &[200, 50])),
+            Err(SameSeat::TerminalSession),
+            "below the same shell"
+        );
         assert_eq!(enabler.differs_from(&seat(None, &[])), Err(SameSeat::NoLogin), "cron and the like");
         assert_eq!(enabler.differs_from(&seat(Some(9), &[])), Ok(()), "a login with an audit session");
     }

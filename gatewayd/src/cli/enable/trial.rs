@@ -10,7 +10,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -47,12 +47,7 @@ const PROGRAM_DIRS: [&str; 4] = ["/usr/bin", "/bin", "/usr/lib/cargo/bin", "/usr
 ///
 /// # Errors
 /// A [`Failure`]: what was not proved, with what was seen instead.
-pub fn run(
-    places: &Places,
-    login: &str,
-    gates: &BTreeSet<Gate>,
-    changes: &[Change],
-) -> Result<Vec<String>, Failure> {
+pub fn run(places: &Places, login: &str, gates: &BTreeSet<Gate>, changes: &[Change]) -> Result<Vec<String>, Failure> {
     let user = User::from_name(login)?.filter(|user| !user.uid.is_root());
     let user = user.ok_or_else(|| Failure::plain(format!("{login} is no login of this host that can ask")))?;
     let stage = Stage::set(places, &user, changes)
@@ -96,14 +91,7 @@ fn prove(stage: &Stage, gate: Gate, program: &Path, user: &User) -> Result<Strin
     Ok(format!("{} ({}) calls the module in account and session", program.display(), version(program)))
 }
 
-fn not_called(
-    gate: Gate,
-    program: &Path,
-    arguments: &[&str],
-    file: File,
-    phase: lines::Phase,
-    seen: &Seen,
-) -> Failure {
+fn not_called(gate: Gate, program: &Path, arguments: &[&str], file: File, phase: lines::Phase, seen: &Seen) -> Failure {
     let how = match file {
         File::Own => String::new(),
         File::Gone => format!(" where the file of {gate} is gone and PAM takes /etc/pam.d/other"),
@@ -166,8 +154,8 @@ enum File {
 
 /// The private namespace with its copies.
 struct Stage {
-    /// The copies of PAM's files, and what they hold in a run of the account phase.
-    wired: Vec<(String, Snapshot)>,
+    /// The copies that change from run to run, and what they hold in one of the account phase.
+    copies: Vec<(String, Snapshot)>,
     pam_d: PathBuf,
     probe: Probe,
     /// Where the system log would be.
@@ -185,7 +173,7 @@ impl Stage {
 
         let pam_d = stage.join("pam.d");
         make_dir(&pam_d, 0o755)?;
-        let wired = copy_pam(&places.pam_d, &pam_d, changes)?;
+        let copies = copy_pam(&places.pam_d, &pam_d, changes)?;
         bind(&pam_d, &places.pam_d)?;
         copy_sudoers(&stage, user)?;
 
@@ -203,11 +191,11 @@ impl Stage {
         let dir = socket.parent().unwrap_or(Path::new("/run/twinlock"));
         bind(&run, dir)?;
         let probe = Probe::listen(&socket)?;
-        Ok(Self { wired, pam_d: places.pam_d.clone(), probe, _log: log })
+        Ok(Self { copies, pam_d: places.pam_d.clone(), probe, _log: log })
     }
 
     fn has(&self, name: &str) -> bool {
-        self.wired.iter().any(|(wired, _)| wired == name)
+        self.copies.iter().any(|(copied, _)| copied == name)
     }
 
     /// Writes the copies for one run. For the session phase our account lines stand back, because
@@ -217,7 +205,7 @@ impl Stage {
             Gate::Su => b"auth sufficient pam_permit.so\n".as_slice(),
             Gate::Sudo => b"".as_slice(),
         };
-        for (name, snapshot) in &self.wired {
+        for (name, snapshot) in &self.copies {
             let path = self.pam_d.join(name);
             let is_service = gate.services().contains(&name.as_str());
             if is_service && file == File::Gone {
@@ -239,9 +227,9 @@ impl Stage {
     }
 }
 
-/// Copies PAM's directory; returns the files that carry our lines, as they are to be.
+/// Copies PAM's directory; returns the services' files and whatever carries our lines, as they are to be.
 fn copy_pam(from: &Path, to: &Path, changes: &[Change]) -> io::Result<Vec<(String, Snapshot)>> {
-    let mut wired = Vec::new();
+    let mut copies = Vec::new();
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let (path, copy) = (entry.path(), to.join(entry.file_name()));
@@ -252,12 +240,13 @@ fn copy_pam(from: &Path, to: &Path, changes: &[Change]) -> io::Result<Vec<(Strin
             let changed = changes.iter().find(|change| change.name == name);
             let snapshot = changed.map_or(snapshot.clone(), |change| snapshot.with(change.after.clone()));
             snapshot.put(&copy).map_err(io::Error::other)?;
-            if lines::is_wired(&snapshot.bytes.0) {
-                wired.push((name, snapshot));
+            let is_service = Gate::ALL.iter().any(|gate| gate.services().contains(&name.as_str()));
+            if is_service || lines::is_wired(&snapshot.bytes.0) {
+                copies.push((name, snapshot));
             }
         }
     }
-    Ok(wired)
+    Ok(copies)
 }
 
 /// Copies of sudoers in which the requester may do anything without a password, so that a run is not
@@ -321,8 +310,10 @@ fn watch(program: &Path, arguments: &[&str], user: &User) -> Result<Seen, Failur
     unlockpt(&master)?;
     rustix::termios::tcsetwinsize(&master, TERMINAL)?;
     let name = ptsname(&master, Vec::new())?;
-    let open = || fs::OpenOptions::new().read(true).write(true).open(OsStr::from_bytes(name.as_bytes()));
-    let slave = open()?;
+    // It is to be the program's terminal, not ours: we may be a session's leader without one.
+    let flags = rustix::fs::OFlags::NOCTTY.bits().cast_signed();
+    let mut open = fs::OpenOptions::new();
+    let slave = open.read(true).write(true).custom_flags(flags).open(OsStr::from_bytes(name.as_bytes()))?;
     std::os::unix::fs::fchown(&slave, Some(user.uid.as_raw()), None)?;
     let mut command = Command::new("/proc/self/exe");
     command.args(["seat", &user.name, "--"]).arg(program).args(arguments);

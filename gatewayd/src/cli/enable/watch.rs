@@ -20,8 +20,8 @@ use super::confirm::{self, DoesNotCount, StartedGrant};
 use super::seat::Seat;
 use super::state::{Pending, Places, Step};
 use super::wiring::{self, WiringError};
-use crate::reaper::clock::BootMs;
 use crate::cli::chain;
+use crate::reaper::clock::BootMs;
 
 /// The helper of an installed system: it is what watches, reverts and unhooks.
 pub const HELPER: &str = "/usr/libexec/twinlock/twinlock-pam";
@@ -135,7 +135,7 @@ fn leave_cgroup() {
 /// # Errors
 /// [`WiringError`] when the state directory can't even be locked.
 pub fn watch(places: &Places, index: usize) -> Result<(), WiringError> {
-    let Some(_place) = places.watch_place(index)? else { return Ok(()) };
+    let Some(_place) = take_place(places, index)? else { return Ok(()) };
     let mut records = Records::new(places.grants.clone());
     loop {
         match look(places, &mut records) {
@@ -147,6 +147,17 @@ pub fn watch(places: &Places, index: usize) -> Result<(), WiringError> {
             }
         }
     }
+}
+
+/// Whoever looks whether a place is taken holds it for a moment: only one that stays taken is.
+fn take_place(places: &Places, index: usize) -> Result<Option<std::fs::File>, WiringError> {
+    for _ in 0..40 {
+        if let Some(place) = places.watch_place(index)? {
+            return Ok(Some(place));
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    Ok(None)
 }
 
 /// One look: confirms, reverts, or says how long to wait. None when there is nothing to watch.

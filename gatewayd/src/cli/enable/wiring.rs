@@ -202,12 +202,7 @@ pub fn wait(locked: &Locked<'_>, mut pending: Pending, within_s: u32) -> Result<
 ///
 /// # Errors
 /// [`WiringError`].
-pub fn settle(
-    locked: &Locked<'_>,
-    mut pending: Pending,
-    grant: Option<GrantId>,
-    why: &str,
-) -> Result<(), WiringError> {
+pub fn settle(locked: &Locked<'_>, mut pending: Pending, grant: Option<GrantId>, why: &str) -> Result<(), WiringError> {
     pending.step = Step::Settled;
     locked.save(&pending)?;
     let enabled = Enabled { version: VERSION, gates: pending.gates.clone(), since: wall(), grant };
@@ -294,11 +289,8 @@ pub fn unhook(locked: &Locked<'_>) -> Result<Vec<PathBuf>, WiringError> {
             }
             Err(error) => return Err(error.into()),
         };
-        let bytes = if lines::is_wired(&file.bytes.0) {
-            lines::without_own_lines(&file.bytes.0)
-        } else {
-            file.bytes.0.clone()
-        };
+        let bytes =
+            if lines::is_wired(&file.bytes.0) { lines::without_own_lines(&file.bytes.0) } else { file.bytes.0.clone() };
         if bytes != file.bytes.0 {
             file.with(bytes.clone()).put(&path)?;
             changed.push(path.clone());
