@@ -2,6 +2,8 @@
 //! changed, what is proved before, what confirms it, and that whatever dies in between leaves the old
 //! files or a way back to them, byte for byte.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
