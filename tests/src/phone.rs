@@ -650,6 +650,12 @@ impl Phone {
         self.devtools("Storage.clearDataForOrigin", what);
     }
 
+    /// Deletes the browser's own keys only.
+    pub fn clear_keys(&self) {
+        let what = json!({"origin": self.site.origin, "storageTypes": "indexeddb"});
+        self.devtools("Storage.clearDataForOrigin", what);
+    }
+
     /// Deletes the site's cookies only.
     pub fn clear_cookies(&self) {
         let what = json!({"origin": self.site.origin, "storageTypes": "cookies"});

@@ -118,6 +118,35 @@ fn somebody_new_is_invited_enrols_and_approves_once_two_have_signed() {
     });
 }
 
+/// The page was closed between the two gestures, and again while others are to sign: the same browser
+/// goes on with the same words. Without its key it shows none, whatever the gateway says.
+#[test]
+fn an_enrolment_goes_on_in_the_browser_that_holds_its_key_and_shows_no_words_elsewhere() {
+    in_namespace(here!(), |bed| {
+        let (installation, phones) = start(bed, &["bob", "carol"]);
+        let link = invite(&phones[0], "Erin Ek", "erin");
+        let erin = PhonePlan::new("erin").start(&installation.site);
+        erin.open(&link);
+        erin.wait_for(&["enrol"]);
+        erin.press("#actions .main");
+        erin.wait_for(&["possess"]);
+        let words = erin.words();
+        erin.open(&link);
+        erin.wait_for(&["possess"]);
+        assert_eq!(erin.words(), words);
+        erin.confirm_possession();
+        erin.open(&link);
+        erin.wait_for(&["waiting"]);
+        assert_eq!(erin.words(), words);
+        erin.clear_keys();
+        erin.open(&link);
+        erin.wait_for(&["end-bad"]);
+        assert_eq!(erin.heading(), "The key is not in this browser");
+        assert!(erin.words().is_empty());
+        nothing_violated(&[&phones[0], &erin]);
+    });
+}
+
 /// A link that somebody else opened first is good for nothing: the invited person can't open it any
 /// more, whoever signs is warned, and the words are not those that the invited person reads.
 ///
