@@ -37,6 +37,8 @@ use crate::reaper::sockets::{self, Passed, Pulse};
 
 /// How often requests that wait for a link are looked at.
 const TICK: Duration = Duration::from_millis(250);
+/// What `systemctl status` says meanwhile.
+const NO_LINK: &str = "no link to a gateway: elevations are refused";
 /// Words that may wait for one of the tasks.
 const QUEUE: usize = 1024;
 
@@ -98,6 +100,7 @@ async fn serve(config: Config) -> Result<(), AgentError> {
         chain: chain.clone(),
     };
     let connections = config.limits.connections.get() as usize;
+    sockets::tell_status(NO_LINK);
     tracing::info!(host = %config.host, socket = %config.socket.display(), "the agent is ready");
     tokio::select! {
         () = link::keep(config.clone(), tls, chain, link_events) => {}
@@ -141,11 +144,13 @@ impl Agent {
     fn on_link(&mut self, event: LinkEvent) -> Option<Input> {
         match event {
             LinkEvent::Up(sender) => {
+                sockets::tell_status("the link to the gateway stands");
                 self.link = Some(sender.clone());
                 self.link_now.send_replace(Some(sender));
                 Some(Input::LinkUp)
             }
             LinkEvent::Down => {
+                sockets::tell_status(NO_LINK);
                 self.link = None;
                 self.link_now.send_replace(None);
                 Some(Input::LinkDown)

@@ -373,6 +373,12 @@ impl Keeper {
         self.state().live.get(&grant).is_some_and(|live| live.uid == uid)
     }
 
+    /// How many sessions are live.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.state().live.len()
+    }
+
     /// The live grants that this uid asked for, oldest first.
     #[must_use]
     pub fn grants_of(&self, uid: u32) -> Vec<LiveGrant> {

@@ -112,10 +112,14 @@ async fn serve(config: Config) -> Result<(), ReaperError> {
 /// A round of what every registration and every end needs: this thread, the list of sessions, and a
 /// thread for blocking work, where records are written and sessions are killed.
 async fn beat(keeper: &Arc<Keeper>, pulse: &Pulse) {
+    let mut told = None;
     loop {
         let keeper = keeper.clone();
-        if tokio::task::spawn_blocking(move || keeper.grants_of(u32::MAX).len()).await.is_ok() {
+        if let Ok(sessions) = tokio::task::spawn_blocking(move || keeper.sessions()).await {
             pulse.beat();
+            if told.replace(sessions) != Some(sessions) {
+                sockets::tell_status(&format!("{sessions} elevated sessions"));
+            }
         }
         tokio::time::sleep(BEAT).await;
     }

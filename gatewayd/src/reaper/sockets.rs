@@ -140,6 +140,11 @@ pub async fn tell_systemd(pulse: Pulse) {
     }
 }
 
+/// Tells systemd in words how this service is doing (`systemctl status`).
+pub fn tell_status(words: &str) {
+    tell(sd_notify::NotifyState::Status(words));
+}
+
 /// Tells systemd that this service stops.
 pub fn tell_stopping() {
     tell(sd_notify::NotifyState::Stopping);

@@ -29,7 +29,7 @@ use crate::config::{ConfigError, GatewayConfig};
 use crate::enrol::passkey::{Registrar, RegistrarError};
 use crate::issue::{Issuer, LoadError};
 use crate::limits::Limits;
-use crate::reaper::sockets::{Passed, Pulse, tell_stopping, tell_systemd};
+use crate::reaper::sockets::{Passed, Pulse, tell_status, tell_stopping, tell_systemd};
 use crate::roster::{Changes, Link, Rosters};
 use crate::store::{Sqlite, Store, StoreError, Transaction, Work};
 
@@ -124,6 +124,7 @@ pub fn run(config: &Path) -> Result<(), ServeError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        tell_status(&format!("serves {}", running.config.origin));
         let alive = tell_systemd(running.pulse.clone());
         tokio::pin!(alive);
         loop {
