@@ -212,6 +212,7 @@ export const possessionStatement = (s) =>
       version: 1,
       person: s.person,
       device: s.device,
+      replaces: s.replaces,
       credential_id: s.credential_id,
       device_id: s.device_id,
       gateway_salt: s.gateway_salt,

@@ -140,7 +140,7 @@ export interface EnrolStatus {
 }
 
 /** What a new device signs to show that it holds its keys. */
-export interface Possession { person: string; device: B64; credential_id: B64; device_id: string; gateway_salt: B64 }
+export interface Possession { person: string; device: B64; replaces: B64 | null; credential_id: B64; device_id: string; gateway_salt: B64 }
 export interface Possess { record: B64; possession: Possession }
 export type Enrolled = { state: "wait" } | ({ state: "possess"; device: DeviceInfo } & Possess);
 export type Restore = { restore: string; person: PersonInfo } & Possess;

@@ -261,24 +261,25 @@ impl Phone {
         self.sign(roster, ROSTER_DOMAINS, &statement.to_bytes())
     }
 
-    /// A statement that this phone holds the keys of its record.
+    /// A statement that this phone holds the keys of its record, to follow on `base`.
     #[must_use]
-    pub fn possession(&self) -> PossessionStatement {
+    pub fn possession(&self, base: &Roster) -> PossessionStatement {
         PossessionStatement {
             kind: PossessionKind::Possession,
             version: 1,
             person: self.person.clone(),
             device: self.device.record_digest(),
+            replaces: base.device_key_beside(&self.device.credential_id),
             credential_id: self.device.credential_id.clone(),
             device_id: self.device.id.clone(),
             gateway_salt: Fixed(random()),
         }
     }
 
-    /// A signed possession statement, at `roster`'s origin.
+    /// A signed possession statement, to follow on `base` and at its origin.
     #[must_use]
-    pub fn sign_possession(&self, roster: &Roster) -> SignedStatement {
-        self.sign(roster, POSSESSION_DOMAINS, &self.possession().to_bytes())
+    pub fn sign_possession(&self, base: &Roster) -> SignedStatement {
+        self.sign(base, POSSESSION_DOMAINS, &self.possession(base).to_bytes())
     }
 
     /// The same passkey beside a new device key, as a browser has it that dropped the old one.
@@ -428,7 +429,7 @@ impl Fixture {
         let signatures = signers.iter().map(|person| self.phone(person).sign_roster(next)).collect();
         let holds = |(_, device): (&Person, &Device)| {
             let phone = self.phones.iter().find(|phone| phone.device == *device)?;
-            Some(phone.sign_possession(next))
+            Some(phone.sign_possession(head))
         };
         let new = head.new_devices(next).unwrap_or_default();
         RosterEnvelope::with_possessions(next, signatures, new.into_iter().filter_map(holds).collect())

@@ -11,7 +11,7 @@ use crate::digest::{Digest, Domain};
 use crate::ids::{CertSerial, CredentialId, DeviceId, GrantId, PersonId, RequestId};
 use crate::limits;
 use crate::request::Scope;
-use crate::signature::Signature;
+use crate::signature::{PublicKey, Signature};
 
 /// The only statement version that exists.
 pub const VERSION: u32 = 1;
@@ -132,6 +132,10 @@ pub struct PossessionStatement {
     /// The device's record, exactly as it will stand in the roster
     /// ([`Device::record_digest`](crate::roster::Device::record_digest)).
     pub device: Digest,
+    /// The device key that the roster before has beside this passkey, and this record takes the place
+    /// of; none where that roster does not have the passkey, or has it alone. So nobody puts an older
+    /// key back with what was signed for it then.
+    pub replaces: Option<PublicKey>,
     /// The record's passkey.
     pub credential_id: CredentialId,
     /// The record's id.

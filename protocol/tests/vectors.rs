@@ -582,7 +582,7 @@ fn possession_vectors_give_their_bytes_challenge_and_words() {
         let fixture = Fixture::new(b"a CA", NOW);
         let (_, head) = fixture.seal();
         let erin = Phone::new("erin", "erin-phone");
-        let statement = erin.possession().to_bytes();
+        let statement = erin.possession(&head).to_bytes();
         let host = head.hosts[0].clone();
         PossessionCase {
             what: "a new phone proves possession of its keys; a host's words".into(),

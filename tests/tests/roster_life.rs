@@ -131,6 +131,7 @@ fn enrol(installation: &Installation<'_>, person: &str, secret: &str) -> Phone {
         version: 1,
         person: field(template, "person"),
         device: phone.device.record_digest(),
+        replaces: field(template, "replaces"),
         credential_id: field(template, "credential_id"),
         device_id: field(template, "device_id"),
         gateway_salt: field(template, "gateway_salt"),

@@ -405,8 +405,9 @@ fn enrol_cookie(headers: &HeaderMap) -> Option<Fixed<32>> {
 
 fn prove_json(statement: &PossessionStatement) -> Value {
     json!({
-        "person": statement.person, "device": statement.device, "credential_id": statement.credential_id,
-        "device_id": statement.device_id, "gateway_salt": statement.gateway_salt,
+        "person": statement.person, "device": statement.device, "replaces": statement.replaces,
+        "credential_id": statement.credential_id, "device_id": statement.device_id,
+        "gateway_salt": statement.gateway_salt,
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use twinlock_protocol::digest::Digest;
 use twinlock_protocol::ids::{DeviceId, PersonId, Ticket};
 use twinlock_protocol::roster::{ClientClass, Device, Roster};
+use twinlock_protocol::signature;
 use twinlock_protocol::statement::{PossessionStatement, SignedStatement};
 use twinlock_protocol::{Bytes, DenyReason, Fixed, UnixTime, codec, escape, limits};
 
@@ -455,6 +456,6 @@ fn is_known(roster: &Roster, device: &Device) -> bool {
     let keys = |one: &Device| [Some(one.credential_key), one.device_key];
     let mine = keys(device);
     roster.persons.iter().flat_map(|person| &person.devices).any(|one| {
-        one.credential_id == device.credential_id || keys(one).iter().flatten().any(|key| mine.contains(&Some(*key)))
+        one.credential_id == device.credential_id || signature::any_in_common(&keys(one), &mine)
     })
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use twinlock_protocol::digest::Digest;
 use twinlock_protocol::ids::{GroupName, PersonId, Ticket};
 use twinlock_protocol::roster::{Device, HumanMark, Person, PersonKind, Roster, Standing};
+use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::statement::{PossessionKind, PossessionStatement, SignedStatement, VERSION};
 use twinlock_protocol::{DenyReason, Fixed, UnixTime};
 
@@ -162,7 +163,7 @@ impl Invite {
         if !usable {
             return Err(DenyReason::InviteInvalid);
         }
-        let statement = possession(&self.person, &device, salt);
+        let statement = possession(&self.person, &device, None, salt);
         self.phase = Phase::Enrolled { browser, device: Box::new(device), salt };
         Ok(statement)
     }
@@ -171,7 +172,7 @@ impl Invite {
     #[must_use]
     pub fn possession(&self) -> Option<(&Device, PossessionStatement)> {
         match &self.phase {
-            Phase::Enrolled { device, salt, .. } => Some((device, possession(&self.person, device, *salt))),
+            Phase::Enrolled { device, salt, .. } => Some((device, possession(&self.person, device, None, *salt))),
             Phase::Open {} | Phase::Opened { .. } | Phase::Proposed { .. } | Phase::Cancelled {} => None,
         }
     }
@@ -240,14 +241,21 @@ impl Invite {
     }
 }
 
-/// What a new device's owner signs to prove possession of its keys.
+/// What a new device's owner signs to prove possession of its keys, the device key of which takes the
+/// place of `replaces`. An invite's device is one that the roster does not have.
 #[must_use]
-pub fn possession(person: &PersonId, device: &Device, salt: Fixed<32>) -> PossessionStatement {
+pub fn possession(
+    person: &PersonId,
+    device: &Device,
+    replaces: Option<PublicKey>,
+    salt: Fixed<32>,
+) -> PossessionStatement {
     PossessionStatement {
         kind: PossessionKind::Possession,
         version: VERSION,
         person: person.clone(),
         device: device.record_digest(),
+        replaces,
         credential_id: device.credential_id.clone(),
         device_id: device.id.clone(),
         gateway_salt: salt,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::ids::PersonId;
 use twinlock_protocol::roster::Device;
-use twinlock_protocol::signature::{self, PublicKey};
-use twinlock_protocol::statement::SignedStatement;
+use twinlock_protocol::signature;
+use twinlock_protocol::statement::{PossessionStatement, SignedStatement};
 use twinlock_protocol::{Bytes, DenyReason, Fixed, UnixTime, codec};
 
 use super::enrolment::{EnrolStatus, Progress, ToProve, phase_of, signatures};
@@ -26,7 +26,8 @@ pub(super) struct Restore {
     person: PersonId,
     /// As it will stand in the roster.
     device: Device,
-    salt: Fixed<32>,
+    /// What its browser is to sign.
+    statement: PossessionStatement,
     proposal: Option<ProposalId>,
     pub(super) until: UnixTime,
 }
@@ -57,22 +58,22 @@ impl Changes {
             let (now, head) = (changes.engine.clock.now(), changes.engine.roster());
             let DeviceKey { key, proof } = &start.device_key;
             let mine = signature::verify(key, &Domain::Claim.message(challenge.as_bytes()), proof);
+            let replaces = device.device_key;
             let device = Device { device_key: Some(*key), ..device };
-            let known =
-                |one: &PublicKey| head.persons.iter().flat_map(|p| &p.devices).any(|d| d.device_key == Some(*one));
-            if !mine || known(key) {
+            let keys = |one: &Device| [Some(one.credential_key), one.device_key];
+            let known = |one: &Device| signature::any_in_common(&keys(one), &[Some(*key)]);
+            if !mine || head.persons.iter().flat_map(|person| &person.devices).any(known) {
                 return Err(DenyReason::SignInNeeded);
             }
-            let salt = Fixed(random()?);
-            let statement = possession(&person.id, &device, salt);
+            let statement = possession(&person.id, &device, replaces, Fixed(random()?));
             let id = Fixed(random()?);
             let (whose, which) = (person.id.clone(), device.id.clone());
             changes.engine.note(vec![Event::RestorationAsked { person: whose, device: which, from }]).await;
             // One that was begun and left is gone with it.
             held.restores.retain(|_, one| one.device.id != device.id || one.proposal.is_some());
-            let prove = ToProve { record: Bytes(codec::encode(&device)), device: device.clone(), statement };
+            let prove = ToProve { record: Bytes(codec::encode(&device)), device: device.clone(), statement: statement.clone() };
             let until = now.plus(TIMEOUT.as_secs());
-            held.restores.insert(id, Restore { person: person.id, device, salt, proposal: None, until });
+            held.restores.insert(id, Restore { person: person.id, device, statement, proposal: None, until });
             Ok((id, person.name, prove))
         })
         .await
@@ -95,7 +96,7 @@ impl Changes {
             if restore.proposal.is_some() {
                 return Err(DenyReason::ProposalOver.into());
             }
-            if signed.statement.0 != possession(&person, &device, restore.salt).to_bytes() {
+            if signed.statement.0 != restore.statement.to_bytes() {
                 return Err(DenyReason::EvidenceOtherRequest.into());
             }
             head.verify_possession(&person, &device, &signed)?;

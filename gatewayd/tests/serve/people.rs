@@ -165,6 +165,7 @@ pub fn possession(phone: &Phone, web: Web<'_>, template: &Value) -> SignedStatem
         version: 1,
         person: field::<PersonId>(template, "person"),
         device: phone.device.record_digest(),
+        replaces: field(template, "replaces"),
         credential_id: field(template, "credential_id"),
         device_id: field(template, "device_id"),
         gateway_salt: field(template, "gateway_salt"),

@@ -101,6 +101,8 @@ const checks = {
         assert.equal(toText(possessionStatement(fields)), signed.statement);
         const device = roster.persons.flatMap((person) => person.devices).find((one) => one.id === fields.device_id);
         assert.equal(fields.device, toText(await deviceDigest(device)));
+        const was = former?.roster.persons.flatMap((person) => person.devices).find((one) => one.credential_id === device.credential_id);
+        assert.equal(fields.replaces, was?.device_key ?? null);
         assert.equal(await checkSigned(signed, roster, POSSESSION), true);
       }
       former = { envelope, roster };

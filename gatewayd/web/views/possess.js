@@ -48,7 +48,10 @@ export async function wordsOf({ record, possession }, person, kept, made) {
     toText(await deviceDigest(device)) === possession.device &&
     possession.person === person.id &&
     possession.credential_id === device.credential_id &&
-    possession.device_id === device.id;
+    possession.device_id === device.id &&
+    // A new device takes no key's place; a restored key takes the place of another than itself.
+    (made === null) === (possession.replaces !== null) &&
+    possession.replaces !== device.device_key;
   if (!belongs || !isOwn(device, kept, made)) throw new Malformed("record");
   return deviceWords(device);
 }

@@ -7,6 +7,7 @@ use super::{Device, Gate, Host, Person, PersonKind, Roster, Standing};
 use crate::ids::{CredentialId, GroupName, HostId, PersonId};
 use crate::refusal::DenyReason;
 use crate::request::{Login, Requester, Target};
+use crate::signature::PublicKey;
 
 impl Roster {
     /// The person with this id.
@@ -28,6 +29,12 @@ impl Roster {
             let device = person.devices.iter().find(|device| device.credential_id == *credential)?;
             Some((person, device))
         })
+    }
+
+    /// The device key beside this passkey: what a new record of the passkey takes the place of.
+    #[must_use]
+    pub fn device_key_beside(&self, credential: &CredentialId) -> Option<PublicKey> {
+        self.device_by_credential(credential).and_then(|(_, device)| device.device_key)
     }
 
     /// The origin that QRs lead to.

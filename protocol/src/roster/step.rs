@@ -247,7 +247,8 @@ fn is_known(own: &Roster, person: &Person, device: &Device) -> Result<bool, Rost
     Ok(known)
 }
 
-/// Verifies a new device's possession statement by its own keys, under `own`'s RP id and origins.
+/// Verifies a new device's possession statement by its own keys, under `own`'s RP id and origins, and
+/// that it was made to replace what `own` has: an older statement would bring an older key back.
 pub(super) fn verify_possession(
     own: &Roster,
     person: &PersonId,
@@ -257,6 +258,7 @@ pub(super) fn verify_possession(
     let statement = PossessionStatement::from_bytes(&signed.statement.0).map_err(|_| DenyReason::EvidenceMalformed)?;
     if statement.person != *person
         || statement.device != device.record_digest()
+        || statement.replaces != own.device_key_beside(&device.credential_id)
         || statement.credential_id != device.credential_id
         || statement.device_id != device.id
     {

@@ -254,7 +254,7 @@ fn play(tries: &[Try]) -> (VerifiedRoster, Vec<RosterEnvelope>, VerifiedRoster) 
         let signatures = signers.iter().filter_map(|name| Some(known(name)?.sign_roster(&next))).collect();
         let prove = |(person, device): (&Person, &Device)| {
             let phone = holder(scene.fixture.phones.iter().chain(&made), device)?;
-            let mut statement = phone.possession();
+            let mut statement = phone.possession(&scene.head);
             (statement.person, statement.device) = (person.id.clone(), device.record_digest());
             (statement.credential_id, statement.device_id) = (device.credential_id.clone(), device.id.clone());
             Some(phone.sign(&scene.head, POSSESSION_DOMAINS, &statement.to_bytes()))

@@ -313,7 +313,7 @@ fn possession_is_proved_by_the_new_records_own_keys_and_for_nothing_else() {
     let phone = scene.fixture.phone("dave");
     let (bob, other) = (scene.fixture.phone("bob"), |reason| Err(RosterError::Possession(reason)));
     // Signed by other keys than the record's.
-    let mut foreign = phone.possession();
+    let mut foreign = phone.possession(&scene.head);
     let by_bob = bob.sign(&next, POSSESSION_DOMAINS, &foreign.to_bytes());
     assert_eq!(judge(vec![by_bob]), other(DenyReason::AssertionSignature));
     // For another record, person, credential or device.
@@ -322,25 +322,28 @@ fn possession_is_proved_by_the_new_records_own_keys_and_for_nothing_else() {
         judge(vec![phone.sign(&next, POSSESSION_DOMAINS, &foreign.to_bytes())]),
         other(DenyReason::EvidenceOtherRequest)
     );
-    let mut foreign = phone.possession();
+    let mut foreign = phone.possession(&scene.head);
     foreign.person = bob.person.clone();
     assert_eq!(
         judge(vec![phone.sign(&next, POSSESSION_DOMAINS, &foreign.to_bytes())]),
         other(DenyReason::EvidenceOtherRequest)
     );
     // Signed for another purpose.
-    let as_approval = phone.sign(&next, ROSTER_DOMAINS, &phone.possession().to_bytes());
+    let as_approval = phone.sign(&next, ROSTER_DOMAINS, &phone.possession(&scene.head).to_bytes());
     assert_eq!(judge(vec![as_approval]), other(DenyReason::AssertionChallenge));
     // Without the device key's word, or with one too many.
-    let mut half = phone.sign_possession(&next);
+    let mut half = phone.sign_possession(&scene.head);
     half.device_signature = None;
     assert_eq!(judge(vec![half]), other(DenyReason::DeviceSignature));
-    let superfluous = vec![phone.sign_possession(&next), bob.sign_possession(&next)];
+    let superfluous = vec![phone.sign_possession(&scene.head), bob.sign_possession(&scene.head)];
     assert_eq!(judge(superfluous), Err(RosterError::Unsound("a possession statement is for no new device")));
     // At an origin that only the next version would have.
     let mut elsewhere = next.clone();
-    elsewhere.origins.insert(0, "https://new.tl.example.org".into());
-    let moved = scene.fixture.envelope(&scene.head, &elsewhere, &["bob", "carol"]);
+    elsewhere.origins.push("https://new.tl.example.org".into());
+    let mut moved = scene.fixture.envelope(&scene.head, &elsewhere, &["bob", "carol"]);
+    assert!(scene.head.successor(&moved).is_ok(), "control");
+    elsewhere.origins.reverse();
+    moved.possessions = vec![phone.sign(&elsewhere, POSSESSION_DOMAINS, &phone.possession(&scene.head).to_bytes())];
     assert_eq!(scene.head.successor(&moved).map(|_| ()), Err(RosterError::Possession(DenyReason::AssertionOrigin)));
 }
 
@@ -415,6 +418,57 @@ fn a_dropped_device_key_is_restored_by_its_passkey_and_one_other() {
     let device = new_phone(&mut scene);
     let replaced = scene.judge(&["bob"], |roster| person_mut(roster, "dave").devices = vec![device.clone()]);
     assert_eq!(replaced, Err(too_few(1)));
+}
+
+/// Catalogue: E6 (control: inline)
+#[test]
+fn an_earlier_device_key_does_not_come_back_by_the_word_that_once_brought_it() {
+    let mut scene = Scene::new();
+    let key_of_dave = |roster: &Roster| roster.person(&id("dave")).unwrap().devices[0].device_key;
+    // dave's phone restores its key twice; the gateway keeps every word that was said.
+    let mut restored = Vec::new();
+    for _ in 0..2 {
+        let dave = scene.fixture.phones.iter_mut().find(|phone| phone.person.as_str() == "dave").unwrap();
+        dave.renew_device_key();
+        let key = dave.device.device_key;
+        let (envelope, _) = scene.step(&["bob"], |roster| person_mut(roster, "dave").devices[0].device_key = key);
+        restored.push((key, envelope.possessions[0].clone()));
+    }
+    let (first, word_of_first) = restored[0].clone();
+    let bring_back = |head: &VerifiedRoster, signers: &[&str], key, word: SignedStatement| {
+        let next = Fixture::next(head, |roster| person_mut(roster, "dave").devices[0].device_key = key);
+        let signatures = signers.iter().map(|name| scene.fixture.phone(name).sign_roster(&next)).collect();
+        head.successor(&RosterEnvelope::with_possessions(&next, signatures, vec![word]))
+    };
+    let refused = Err(RosterError::Possession(DenyReason::EvidenceOtherRequest));
+    for signers in [&["bob"][..], &["bob", "carol"]] {
+        assert_eq!(bring_back(&scene.head, signers, first, word_of_first.clone()), refused, "{signers:?}");
+    }
+    // The very first key's word, given before the roster had the passkey at all, neither.
+    let grace = Phone::new("grace", "grace-phone");
+    let device = grace.device.clone();
+    scene.fixture.phones.push(grace);
+    let (joined, _) = scene.step(&["bob", "carol"], |roster| roster.persons.push(approver("grace", device.clone())));
+    let grace = scene.fixture.phones.last_mut().unwrap();
+    grace.renew_device_key();
+    let second = grace.device.device_key;
+    scene.step(&["bob"], |roster| person_mut(roster, "grace").devices[0].device_key = second);
+    let next = Fixture::next(&scene.head, |roster| person_mut(roster, "grace").devices = vec![device]);
+    assert!(matches!(scene.head.step(&next), Ok(Step::Restoration { .. })), "in form it is a lawful step");
+    let signatures = vec![scene.fixture.phone("bob").sign_roster(&next)];
+    let replay = RosterEnvelope::with_possessions(&next, signatures, joined.possessions);
+    assert_eq!(scene.head.successor(&replay), refused);
+    // Control: the same step with a word that was given for it.
+    let dave = scene.fixture.phone("dave").with_new_device_key();
+    let word = dave.sign_possession(&scene.head);
+    let fresh = {
+        let next = Fixture::next(&scene.head, |roster| {
+            person_mut(roster, "dave").devices[0].device_key = dave.device.device_key;
+        });
+        let signatures = vec![scene.fixture.phone("bob").sign_roster(&next)];
+        scene.head.successor(&RosterEnvelope::with_possessions(&next, signatures, vec![word])).unwrap()
+    };
+    assert_eq!(key_of_dave(&fresh), dave.device.device_key);
 }
 
 #[test]

@@ -283,7 +283,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("grant_record", record.to_bytes()),
         ("revocation_list", list),
         ("certificate", elevation),
-        ("statements", bob.possession().to_bytes()),
+        ("statements", bob.possession(&verified).to_bytes()),
         ("statements", answer.to_text().into_bytes()),
         ("statements", answer.to_bytes()),
         ("statements", challenge(Purpose::Grant, &request.to_bytes()).into_bytes()),

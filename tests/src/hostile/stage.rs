@@ -667,7 +667,7 @@ impl Craft<'_, '_> {
     /// The possession statements of the new devices.
     pub fn possessions(&self, next: &Roster) -> Vec<SignedStatement> {
         let new = self.head().new_devices(next).unwrap_or_default();
-        new.iter().map(|(_, device)| self.stage.phone(device.id.as_str()).sign_possession(next)).collect()
+        new.iter().map(|(_, device)| self.stage.phone(device.id.as_str()).sign_possession(self.head())).collect()
     }
 }
 

@@ -463,6 +463,16 @@ fn alone() -> Vec<Case> {
             |c| restored(c, &["bob-phone"]),
         ),
         alone(
+            "a device key restored by what was signed for an earlier one",
+            |c| {
+                // The word of the same phone and for the same key, when the roster had another.
+                let mut earlier = c.head().roster().clone();
+                device(&mut earlier, "dave").device_key = Some(Phone::new("dave", "dave-phone").device.credential_key);
+                restored_after(c, &earlier, &["bob-phone"])
+            },
+            |c| restored(c, &["bob-phone"]),
+        ),
+        alone(
             "a device key restored with another passkey",
             |c| {
                 let mut envelope = restored(c, &["bob-phone"]).remove(0);
@@ -478,6 +488,11 @@ fn alone() -> Vec<Case> {
 
 /// dave's phone with a new device key beside its passkey.
 fn restored(craft: &Craft<'_, '_>, signers: &[&str]) -> Vec<RosterEnvelope> {
+    restored_after(craft, craft.head(), signers)
+}
+
+/// The same, by a word that was given to follow on `base`.
+fn restored_after(craft: &Craft<'_, '_>, base: &Roster, signers: &[&str]) -> Vec<RosterEnvelope> {
     let renewed = craft.stage.phone("dave-phone").with_new_device_key();
     let next = craft.next(|roster| {
         let dave = roster.persons.iter_mut().find(|person| person.id.as_str() == "dave").expect("dave");
@@ -485,7 +500,7 @@ fn restored(craft: &Craft<'_, '_>, signers: &[&str]) -> Vec<RosterEnvelope> {
         phone.device_key = renewed.device.device_key;
     });
     let signatures = signers.iter().map(|device| craft.stage.phone(device).sign_roster(&next)).collect();
-    vec![RosterEnvelope::with_possessions(&next, signatures, vec![renewed.sign_possession(&next)])]
+    vec![RosterEnvelope::with_possessions(&next, signatures, vec![renewed.sign_possession(base)])]
 }
 
 fn without(roster: &mut Roster, person: &str) {
@@ -559,7 +574,7 @@ fn voided() -> Vec<Case> {
                 carol.devices = vec![a.stage.strangers[0].device.clone()];
             });
             let mut envelope = craft.signed(&next, &TWO);
-            let mut phone = a.stage.strangers[0].possession();
+            let mut phone = a.stage.strangers[0].possession(a.roster());
             phone.person = twinlock_protocol::ids::PersonId::new("carol").expect("an id");
             let domains = twinlock_protocol::statement::POSSESSION_DOMAINS;
             envelope.possessions = vec![a.stage.strangers[0].sign(a.roster(), domains, &phone.to_bytes())];
