@@ -114,7 +114,8 @@ const LAYOUT = {
       {
         quorum: `${rules.quorum}`,
         floor: rules.floor,
-        aaguids: rules.aaguids.map(uuid),
+        // An empty list means the opposite of what an empty list of people does.
+        aaguids: rules.aaguids.length ? rules.aaguids.map(uuid) : "any model",
         max_ttl_s: `${rules.max_ttl_s}`,
         max_approve_by_s: `${rules.max_approve_by_s}`,
         distinct_client_class: flag(rules.distinct_client_class),

@@ -6,9 +6,11 @@ import { duration } from "./words.js";
 
 const mark = record({});
 const levels = oneOf("A", "B", "C", "D");
-const which = either(record({ any: mark }), record({ of: list(text) }));
+/** A name; never a word that a list of changes says where there is none. @param {unknown} value */
+const name = (value) => text(value) && !/^(any|none)$/i.test(String(value));
+const which = either(record({ any: mark }), record({ of: list(name) }));
 const device = record({
-  id: text,
+  id: name,
   label: text,
   client_class: oneOf("page", "terminal"),
   credential_id: bytes(),
@@ -29,22 +31,22 @@ const shape = record({
   origins: list(text),
   persons: list(
     record({
-      id: text,
+      id: name,
       name: text,
-      kind: either(record({ human: mark }), record({ service: record({ owner: text }) })),
-      logins: list(text),
-      groups: list(text),
+      kind: either(record({ human: mark }), record({ service: record({ owner: name }) })),
+      logins: list(name),
+      groups: list(name),
       may_request: flag,
-      standing: either(oneOf("active"), record({ suspended: record({ by: maybe(text) }) })),
+      standing: either(oneOf("active"), record({ suspended: record({ by: maybe(name) }) })),
       devices: list(device),
     }),
   ),
-  hosts: list(record({ id: text, name: text, groups: list(text), host_key: bytes(65), agent_key: bytes(65) })),
+  hosts: list(record({ id: name, name: text, groups: list(name), host_key: bytes(65), agent_key: bytes(65) })),
   gateways: list(record({ address: text, key: bytes(32) })),
-  uids: list(record({ host: text, uid: count, person: text })),
-  cas: list(record({ id: text, certificate: bytes() })),
+  uids: list(record({ host: name, uid: count, person: name })),
+  cas: list(record({ id: name, certificate: bytes() })),
   audit_keys: list(bytes(65)),
-  break_glass_keys: list(record({ person: text, key: bytes(65) })),
+  break_glass_keys: list(record({ person: name, key: bytes(65) })),
   rules: record({
     quorum: count,
     floor: levels,
@@ -53,7 +55,7 @@ const shape = record({
     max_approve_by_s: count,
     distinct_client_class: flag,
     break_glass: record({ delay_s: count, max_ttl_s: count }),
-    gates: list(record({ hosts: which, targets: which, approvers: list(text) })),
+    gates: list(record({ hosts: which, targets: which, approvers: list(name) })),
   }),
 });
 

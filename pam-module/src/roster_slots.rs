@@ -49,14 +49,17 @@ pub(crate) fn newest(directory: &Path, owner: Owner) -> Result<(VerifiedRoster, 
     let mut slots = Vec::new();
     for path in ROSTER_SLOTS.map(|name| directory.join(name)) {
         match read_slot(&path, owner) {
-            Ok(Some(slot)) => slots.push(slot),
+            // There are two: the newer one comes first.
+            Ok(Some(slot)) => {
+                let is_older = slots.first().is_some_and(|one: &Slot| one.sequence >= slot.sequence);
+                slots.insert(usize::from(is_older), slot);
+            }
             Ok(None) if is_blank(&path, owner) => {}
             Ok(None) => failed = Some(format!("{} is torn", path.display())),
             Err(error) if error.is_missing() => {}
             Err(error) => return Err(unsound(error)),
         }
     }
-    slots.sort_by_key(|slot| std::cmp::Reverse(slot.sequence));
     for slot in slots {
         let verified = RosterEnvelope::from_bytes(&slot.payload)
             .map_err(|error| error.to_string())

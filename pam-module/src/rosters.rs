@@ -94,7 +94,11 @@ fn follow(pinned: &VerifiedRoster, envelopes: &[Bytes]) -> Option<(VerifiedRoste
         });
         match next {
             Ok(next) => newest = Some(next),
-            Err(error) => journal::refused("a newer roster", &Refusal::logging(DenyReason::RosterChain, error)),
+            // What comes after it follows even less.
+            Err(error) => {
+                journal::refused("a newer roster", &Refusal::logging(DenyReason::RosterChain, error));
+                break;
+            }
         }
     }
     newest

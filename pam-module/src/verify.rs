@@ -72,6 +72,12 @@ pub fn verify(
     }
     let evidence = verify_evidence(own.roster, own.request, &granted.evidence.0, now.wall)?;
     let roster = evidence.head().unwrap_or(own.roster);
+    // A newer roster may leave less time than the request was made with.
+    let under_head = evidence.request_under_head().unwrap_or(own.request);
+    let less_s = own.request.approve_by_s().saturating_sub(under_head.approve_by_s());
+    if now.boot_ms >= own.approve_by_boot_ms.saturating_sub(u64::from(less_s).saturating_mul(1000)) {
+        return Err(DenyReason::Expired.into());
+    }
     let person = |id: &PersonId| roster.roster().person(id).ok_or(DenyReason::ApproverUnknown);
     // The requester was told that these approved: whoever is in no roster was made up.
     own.newcomers.iter().try_for_each(|id| person(id).map(drop))?;
@@ -87,7 +93,7 @@ pub fn verify(
         session_key: &request.session_key,
         host: &request.host,
         target_user: &request.target.user,
-        requesters: evidence.request_under_head().unwrap_or(own.request).requesters(),
+        requesters: under_head.requesters(),
         request: own.request.id(),
         evidence: Evidence::digest_of(&granted.evidence.0),
         ttl_s,

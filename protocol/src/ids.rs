@@ -10,9 +10,17 @@ use crate::bytes::{Bytes, Fixed};
 use crate::digest::{Digest, Domain};
 use crate::limits;
 
+/// Whether a list of a roster's changes says this word where there is no name: `any` where a rule
+/// names nothing, `none` where a list is empty or a value is not there. So nothing has it for a name.
+#[must_use]
+pub(crate) fn is_reserved(text: &str) -> bool {
+    ["any", "none"].iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
 fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
-    text.len() <= limits::ID_BYTES
+    !is_reserved(text)
+        && text.len() <= limits::ID_BYTES
         && bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
 }
@@ -25,7 +33,7 @@ macro_rules! name_ids {
         pub struct $name(String);
 
         impl $name {
-            /// Checks the alphabet: `[a-z0-9][a-z0-9._-]{0,63}`.
+            /// Checks the alphabet: `[a-z0-9][a-z0-9._-]{0,63}`, but for reserved words.
             #[must_use]
             pub fn new(text: &str) -> Option<Self> {
                 is_name(text).then(|| Self(text.to_owned()))

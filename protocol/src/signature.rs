@@ -20,6 +20,20 @@ pub type Signature = Fixed<64>;
 #[error("the P-256 key could not be made, read or used")]
 pub struct KeyError;
 
+/// The key's x coordinate. The one other point of the curve that has it is this one's mirror image,
+/// and whoever holds the private half of one holds that of the other: keys are told apart by this,
+/// never by all their bytes.
+#[must_use]
+pub fn x(key: &PublicKey) -> &[u8] {
+    key.0.get(1..33).unwrap_or_default()
+}
+
+/// Whether a key stands in both lists, in whatever spelling.
+#[must_use]
+pub fn any_in_common(one: &[Option<PublicKey>], other: &[Option<PublicKey>]) -> bool {
+    one.iter().flatten().any(|key| other.iter().flatten().any(|theirs| x(key) == x(theirs)))
+}
+
 /// Whether `signature` is this key's over `message`.
 #[must_use]
 pub fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {

@@ -7,10 +7,11 @@ use crate::UnixTime;
 use crate::digest::{Digest, Domain};
 use crate::evidence::{Evidence, SignedRequest, SignedStart};
 use crate::ids::{DeviceId, PersonId, RequestId};
-use crate::limits;
 use crate::refusal::DenyReason;
 use crate::request::{ElevationRequest, RequestKind, RosterRef, Scope};
-use crate::roster::{Assurance, ClientClass, Device, Gate, Host, Person, RosterEnvelope, Standing, VerifiedRoster};
+use crate::roster::{
+    Assurance, ClientClass, Device, Gate, Host, Person, RosterEnvelope, Standing, VerifiedRoster, insert_once,
+};
 use crate::signature::{self, PublicKey};
 use crate::statement::{APPROVAL_DOMAINS, ApprovalStatement, Channel, Decision, SignedStatement, StartStatement};
 use crate::webauthn::{self, Expected};
@@ -26,6 +27,7 @@ pub struct VerifiedRequest {
     decided_by: RosterRef,
     host_key: PublicKey,
     max_ttl_s: u32,
+    approve_by_s: u32,
     requesters: Vec<PersonId>,
     excluded: Vec<PersonId>,
 }
@@ -61,6 +63,13 @@ impl VerifiedRequest {
         &self.excluded
     }
 
+    /// How long after it was made the last approval counts, in seconds: as it asked, and as every
+    /// roster allows under which it was brought.
+    #[must_use]
+    pub fn approve_by_s(&self) -> u32 {
+        self.approve_by_s
+    }
+
     /// Who asks, where and as whom was looked up in one roster; nothing about this request may be
     /// decided under another, unless it is brought there first.
     fn check_roster(&self, roster: &VerifiedRoster) -> Result<(), DenyReason> {
@@ -94,21 +103,26 @@ impl VerifiedRequest {
         if host.host_key != self.host_key {
             return Err(DenyReason::HostUnknown);
         }
-        let before = self.requesters.iter().map(|id| head.roster().person(id).ok_or(DenyReason::RequesterUnknown));
-        let mut persons = before.collect::<Result<Vec<_>, _>>()?;
-        persons.extend(head.roster().requester_persons(&self.request.host, &self.request.requester)?);
-        persons.sort_by(|a, b| a.id.cmp(&b.id));
-        persons.dedup_by(|a, b| a.id == b.id);
+        let mut persons = Vec::new();
+        for id in &self.requesters {
+            insert_once(&mut persons, head.roster().person(id).ok_or(DenyReason::RequesterUnknown)?);
+        }
+        for person in head.roster().requester_persons(&self.request.host, &self.request.requester)? {
+            insert_once(&mut persons, person);
+        }
         if !persons.iter().all(|person| person.may_ask()) {
             return Err(DenyReason::RequesterMayNotAsk);
         }
-        let mut excluded = self.excluded.clone();
-        excluded.extend(head.roster().excluded(&persons));
-        excluded.sort();
-        excluded.dedup();
+        let mut excluded = Vec::new();
+        for id in self.excluded.iter().cloned().chain(head.roster().excluded(&persons)) {
+            if let Err(at) = excluded.binary_search(&id) {
+                excluded.insert(at, id);
+            }
+        }
         let moved = Self {
             decided_by: head.reference(),
             max_ttl_s: self.max_ttl_s.min(head.roster().rules.max_ttl_s),
+            approve_by_s: self.approve_by_s.min(head.roster().rules.max_approve_by_s),
             requesters: persons.into_iter().map(|person| person.id.clone()).collect(),
             excluded,
             ..self.clone()
@@ -118,8 +132,11 @@ impl VerifiedRequest {
     }
 
     fn check_approvable(&self, roster: &VerifiedRoster) -> Result<(), DenyReason> {
-        let enough = self.eligible(roster)?.len() >= limits::MIN_QUORUM as usize;
-        if enough { Ok(()) } else { Err(DenyReason::TooFewApprovers) }
+        if roster.roster().rules.holds_two_for_a_yes(&self.eligible(roster)?) {
+            Ok(())
+        } else {
+            Err(DenyReason::TooFewApprovers)
+        }
     }
 
     /// The request's host, in the roster that verified it.
@@ -190,9 +207,11 @@ pub(crate) fn verify_request_but_for_time(
     let requesters = roster.roster().requester_persons(&request.host, &request.requester)?;
     let excluded = roster.roster().excluded(&requesters);
     let requesters = requesters.into_iter().map(|person| person.id.clone()).collect();
-    let (decided_by, host_key, max_ttl_s) = (request.roster, host.host_key, roster.roster().rules.max_ttl_s);
+    let (decided_by, host_key, approve_by_s) = (request.roster, host.host_key, request.approve_by_s);
+    let max_ttl_s = roster.roster().rules.max_ttl_s;
+    let signed = signed.clone();
     let verified =
-        VerifiedRequest { signed: signed.clone(), request, id, decided_by, host_key, max_ttl_s, requesters, excluded };
+        VerifiedRequest { signed, request, id, decided_by, host_key, max_ttl_s, approve_by_s, requesters, excluded };
     verified.check_approvable(roster)?;
     Ok(verified)
 }
@@ -260,8 +279,7 @@ impl Signer {
 
     fn shares_a_key_with(&self, other: &Self) -> bool {
         let keys = |signer: &Self| [Some(signer.credential_key), signer.device_key];
-        let theirs = keys(other);
-        keys(self).into_iter().flatten().any(|key| theirs.contains(&Some(key)))
+        signature::any_in_common(&keys(self), &keys(other))
     }
 }
 

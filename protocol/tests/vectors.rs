@@ -119,6 +119,15 @@ struct ChangesCase {
     lines: Vec<String>,
 }
 
+/// A roster in its one spelling, and whether its names may stand.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamesCase {
+    what: String,
+    bytes: Bytes,
+    accepted: bool,
+}
+
 /// A device record and everything that is made from it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -573,6 +582,42 @@ fn changes_vectors_list_every_difference() {
         assert_eq!(found, case.changes, "{}", case.what);
         assert_eq!(found.iter().map(Change::to_line).collect::<Vec<_>>(), case.lines, "{}", case.what);
         assert_eq!(found.is_empty(), case.what.starts_with("nothing"), "{}", case.what);
+    }
+}
+
+/// A name that reads like the absence of one, wherever a list of changes shows names.
+fn names_cases() -> Vec<NamesCase> {
+    let fixture = Fixture::new(b"a CA", NOW);
+    let sound = String::from_utf8(fixture.roster.to_bytes()).unwrap();
+    let places: [(&str, &str, fn(&str) -> String); 5] = [
+        ("a person's id", r#""id":"alice""#, |name| format!(r#""id":"{name}""#)),
+        ("a login", r#""logins":["alice"]"#, |name| format!(r#""logins":["{name}"]"#)),
+        ("a group of a person", r#""groups":[],"may"#, |name| format!(r#""groups":["{name}"],"may"#)),
+        ("the hosts of a gate", r#""hosts":{"any":{}}"#, |name| format!(r#""hosts":{{"of":["{name}"]}}"#)),
+        ("the targets of a gate", r#""targets":{"any":{}}"#, |name| format!(r#""targets":{{"of":["{name}"]}}"#)),
+    ];
+    let mut cases = vec![NamesCase { what: "as it is".into(), bytes: Bytes(sound.clone().into()), accepted: true }];
+    for (what, place, with) in places {
+        for (name, accepted) in [("any", false), ("none", false), ("anyone", true), ("nonesuch", true)] {
+            let bytes = sound.replacen(place, &with(name), 1);
+            assert_ne!(bytes, sound, "{what}");
+            cases.push(NamesCase { what: format!("{what}: {name}"), bytes: Bytes(bytes.into()), accepted });
+        }
+    }
+    for place in [r#""logins":["alice"]"#, r#""targets":{"any":{}}"#] {
+        let with = if place.contains("any") { r#""targets":{"of":["None"]}"# } else { r#""logins":["ANY"]"# };
+        let bytes = sound.replacen(place, with, 1);
+        cases.push(NamesCase { what: with.into(), bytes: Bytes(bytes.into()), accepted: false });
+    }
+    cases
+}
+
+#[test]
+fn names_vectors_refuse_what_reads_like_no_name() {
+    let cases: Vec<NamesCase> = vector("roster-names.json", names_cases);
+    assert_eq!(cases.iter().filter(|case| !case.accepted).count(), 12);
+    for case in cases {
+        assert_eq!(Roster::from_bytes(&case.bytes.0).is_ok(), case.accepted, "{}", case.what);
     }
 }
 

@@ -31,12 +31,12 @@ pub(super) fn meet(state: State, cx: Context<'_>) -> (State, Vec<Effect>) {
 fn keep(state: State, request: VerifiedRequest, cx: Context<'_>) -> (State, Vec<Effect>) {
     match state {
         State::Pending(Pending { case, mut desk }) => {
-            let case = Case { request, ..case };
+            let case = moved(case, request);
             let effects = free_slot(&case, &mut desk, cx);
             (State::Pending(Pending { case, desk }), effects)
         }
         State::AwaitingSecond(AwaitingSecond { case, mut desk, first }) => {
-            let case = Case { request, ..case };
+            let case = moved(case, request);
             match again(&case, first, cx) {
                 Ok(first) => {
                     let effects = free_slot(&case, &mut desk, cx);
@@ -49,7 +49,7 @@ fn keep(state: State, request: VerifiedRequest, cx: Context<'_>) -> (State, Vec<
             }
         }
         State::Approved(Approved { case, given: [first, second], approval: _ }) => {
-            let case = Case { request, ..case };
+            let case = moved(case, request);
             match (again(&case, first, cx), again(&case, second, cx)) {
                 (Ok(first), Ok(second)) => {
                     let pair = (first.approval.clone(), second.approval.clone());
@@ -72,7 +72,7 @@ fn keep(state: State, request: VerifiedRequest, cx: Context<'_>) -> (State, Vec<
             }
         }
         State::Issued(Issued { case, given: [first, second], certified }) => {
-            let case = Case { request, ..case };
+            let case = moved(case, request);
             let both = [again(&case, first, cx), again(&case, second, cx)];
             let reason = both.iter().find_map(|one| one.as_ref().err().map(|(_, reason)| *reason));
             let given = both.map(|one| one.unwrap_or_else(|(given, _)| given));
@@ -86,11 +86,15 @@ fn keep(state: State, request: VerifiedRequest, cx: Context<'_>) -> (State, Vec<
                 Some(reason) => refuse(state, reason),
             }
         }
-        State::Active(active) => {
-            (State::Active(Active { case: Case { request, ..active.case }, ..active }), Vec::new())
-        }
+        State::Active(active) => (State::Active(Active { case: moved(active.case, request), ..active }), Vec::new()),
         State::Ended(_) | State::Denied(_) | State::Expired(_) | State::Withdrawn(_) => (state, Vec::new()),
     }
+}
+
+/// The case under the newer roster, which may leave it less time.
+fn moved(case: Case, request: VerifiedRequest) -> Case {
+    let approve_by = case.approve_by.min(case.admitted_at.plus(request.approve_by_s().into()));
+    Case { request, approve_by, ..case }
 }
 
 /// The same approval under the newer roster, or why it does not count.

@@ -115,6 +115,14 @@ const checks = {
       await checkChanges(readRoster(toBytes(old)), readRoster(toBytes(next)), expected, lines, what);
     }
   },
+  "roster-names.json": async (cases) => {
+    assert.ok(cases.some((one) => one.accepted) && cases.some((one) => !one.accepted));
+    for (const { what, bytes, accepted } of cases) {
+      const given = () => readRoster(toBytes(bytes));
+      if (accepted) given();
+      else assert.throws(given, { message: "roster" }, what);
+    }
+  },
   "possession.json": async (v) => {
     assert.equal(toText(await deviceDigest(v.device)), v.device_digest);
     assert.equal((await deviceWords(v.device)).join(" "), v.words);

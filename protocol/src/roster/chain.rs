@@ -144,9 +144,10 @@ impl VerifiedRoster {
         if next.roster.previous != Some(self.digest) {
             return Err(RosterError::Forked);
         }
-        step::check_possessions(&self.roster, &next.roster, &envelope.possessions)?;
+        // Whose word it takes comes before what may be long: 16 signatures, 256 new devices.
         let step = step::step(&self.roster, &next.roster)?;
         step::check_signatures(&self.roster, &next, &step, &envelope.signatures)?;
+        step::check_possessions(&self.roster, &next.roster, &envelope.possessions)?;
         next.walked.clone_from(&self.walked);
         next.walked.push(self.reference());
         Ok(next)
@@ -255,12 +256,20 @@ impl VerifiedRoster {
         self.digest
     }
 
-    /// Whether it still grants at `now`.
+    /// Whether it grants at `now`: not past its end, and not dated ahead, or two people could make it
+    /// live for longer than any roster may.
     ///
     /// # Errors
-    /// [`DenyReason::RosterExpired`].
+    /// [`DenyReason::RosterExpired`], [`DenyReason::ClockSkew`].
     pub fn check_time(&self, now: UnixTime) -> Result<(), DenyReason> {
-        if now < self.roster.expires_at { Ok(()) } else { Err(DenyReason::RosterExpired) }
+        let latest = now.plus(limits::CLOCK_SKEW_S);
+        if now >= self.roster.expires_at {
+            return Err(DenyReason::RosterExpired);
+        }
+        if self.roster.issued_at > latest || self.roster.expires_at > latest.plus(limits::MAX_ROSTER_LIFE_S) {
+            return Err(DenyReason::ClockSkew);
+        }
+        Ok(())
     }
 }
 

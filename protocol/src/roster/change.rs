@@ -322,10 +322,12 @@ fn gates(roster: &Roster) -> Vec<Item> {
 fn rules(roster: &Roster) -> Vec<Item> {
     let rules = &roster.rules;
     let models: Vec<String> = rules.aaguids.iter().map(uuid).collect();
+    // An empty list means the opposite of what an empty list of people does.
+    let models = if models.is_empty() { text("any model") } else { list(&models) };
     let fields = vec![
         ("quorum", text(rules.quorum)),
         ("floor", text(level(rules.floor))),
-        ("aaguids", list(&models)),
+        ("aaguids", models),
         ("max_ttl_s", text(rules.max_ttl_s)),
         ("max_approve_by_s", text(rules.max_approve_by_s)),
         ("distinct_client_class", flag(rules.distinct_client_class)),

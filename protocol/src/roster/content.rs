@@ -368,6 +368,22 @@ impl Rules {
         }
         Ok(())
     }
+
+    /// Whether there are two among these people, all of them distinct, whose yes counts together:
+    /// with devices that count, and of two client classes where that is asked for.
+    #[must_use]
+    pub fn holds_two_for_a_yes(&self, people: &[&Person]) -> bool {
+        let with = |class: Option<ClientClass>| {
+            let counts = |device: &Device| {
+                self.check_device(device).is_ok() && class.is_none_or(|class| class == device.client_class)
+            };
+            people.iter().filter(|person| person.devices.iter().any(counts)).count()
+        };
+        // One person with both classes is in both counts, and still no two.
+        with(None) >= limits::MIN_QUORUM as usize
+            && (!self.distinct_client_class
+                || (with(Some(ClientClass::Page)) > 0 && with(Some(ClientClass::Terminal)) > 0))
+    }
 }
 
 /// The content of one roster version. Field order is the encoding order.

@@ -61,15 +61,15 @@ impl Roster {
             .chain(requester.pam_ruser.as_deref());
         let mut persons = Vec::new();
         for name in names {
-            persons.push(self.person_of_login(name).ok_or(DenyReason::RequesterUnknown)?);
+            insert_once(&mut persons, self.person_of_login(name).ok_or(DenyReason::RequesterUnknown)?);
         }
         let uids = |login: &Login| {
             let entry = self.uids.iter().find(|entry| entry.host == *host && entry.uid == login.uid)?;
             self.person(&entry.person)
         };
-        persons.extend(requester.login.iter().chain([&requester.real]).filter_map(uids));
-        persons.sort_by(|a, b| a.id.cmp(&b.id));
-        persons.dedup_by(|a, b| a.id == b.id);
+        for person in requester.login.iter().chain([&requester.real]).filter_map(uids) {
+            insert_once(&mut persons, person);
+        }
         if persons.iter().all(|person| person.may_ask()) { Ok(persons) } else { Err(DenyReason::RequesterMayNotAsk) }
     }
 
@@ -99,13 +99,20 @@ impl Roster {
         person.devices.iter().any(|device| self.rules.check_device(device).is_ok())
     }
 
+    /// Whether no two of this gate's people can say yes together.
+    #[must_use]
+    pub fn is_dry(&self, gate: &Gate) -> bool {
+        !self.rules.holds_two_for_a_yes(&self.eligible(gate, &[]))
+    }
+
     /// Everybody who can approve somewhere now, and so can sign the next roster.
     #[must_use]
     pub fn approvers(&self) -> Vec<&Person> {
-        let groups: BTreeSet<&GroupName> = self.rules.gates.iter().flat_map(|gate| &gate.approvers).collect();
+        let groups: BTreeSet<&str> =
+            self.rules.gates.iter().flat_map(|gate| &gate.approvers).map(GroupName::as_str).collect();
         let approves = |person: &&Person| {
             person.standing == Standing::Active
-                && person.groups.iter().any(|group| groups.contains(group))
+                && person.groups.iter().any(|group| groups.contains(group.as_str()))
                 && self.has_device_that_counts(person)
         };
         self.persons.iter().filter(approves).collect()
@@ -123,5 +130,13 @@ impl Roster {
                     && self.has_device_that_counts(person)
             })
             .collect()
+    }
+}
+
+/// Puts a person into a short list that is in the order of ids, if it is not there. Sorting it would
+/// cost the PAM module a sort for this very type.
+pub(crate) fn insert_once<'a>(persons: &mut Vec<&'a Person>, person: &'a Person) {
+    if let Err(at) = persons.binary_search_by(|other| other.id.cmp(&person.id)) {
+        persons.insert(at, person);
     }
 }

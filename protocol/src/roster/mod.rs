@@ -22,4 +22,5 @@ pub use content::{
     Which,
 };
 pub use envelope::RosterEnvelope;
+pub(crate) use lookup::insert_once;
 pub use step::Step;

@@ -6,8 +6,8 @@ use super::{
     BreakGlassRules, Device, FORMAT_VERSION, Gate, Host, Person, PersonKind, Roster, RosterError, ServiceOwner,
     UidEntry,
 };
-use crate::ids::{HostId, PersonId};
-use crate::limits;
+use crate::ids::{PersonId, is_reserved};
+use crate::{limits, signature};
 
 impl Roster {
     /// Whether the content is sound: ids, logins, keys and credentials appear once, references
@@ -57,8 +57,13 @@ impl Roster {
         }
         self.check_unique()?;
         self.check_references()?;
-        if self.approvers().len() < self.rules.quorum as usize {
+        let approvers = self.approvers();
+        if approvers.len() < self.rules.quorum as usize {
             return unsound("fewer people can approve than the quorum asks for");
+        }
+        // Or nobody could ever sign another version.
+        if !self.rules.holds_two_for_a_yes(&approvers) {
+            return unsound("no two people can approve from two client classes");
         }
         Ok(())
     }
@@ -104,22 +109,21 @@ impl Roster {
             return Err(RosterError::Unsound("a key is an uncompressed point"));
         }
         // One person may have a login in several spellings.
-        let logins: BTreeSet<(String, &PersonId)> = self
-            .persons
-            .iter()
-            .flat_map(|person| person.logins.iter().map(|login| (login.to_lowercase(), &person.id)))
-            .collect();
+        let of_person = |person: &'_ Person, login: &String| format!("{}\0{}", login.to_lowercase(), person.id).into();
+        let logins = self.persons.iter().flat_map(|one| one.logins.iter().map(move |login| of_person(one, login)));
+        let logins = sorted_once(logins.collect());
+        let login = |pair: &Vec<u8>| pair.rsplitn(2, |byte| *byte == 0).nth(1).map(<[u8]>::to_vec);
         let checks = [
             (all_distinct(self.persons.iter().map(|person| &person.id)), "a person id appears twice"),
             (
                 all_distinct(self.persons.iter().map(|person| person.name.to_lowercase())),
                 "a person's name appears twice",
             ),
-            (all_distinct(logins.iter().map(|(login, _)| login)), "a login maps to two persons"),
+            (all_distinct(logins.iter().filter_map(login)), "a login maps to two persons"),
             (all_distinct(self.persons.iter().flat_map(|person| &person.logins)), "a login appears twice"),
             (all_distinct(devices().map(|device| &device.id)), "a device id appears twice"),
             (all_distinct(devices().map(|device| &device.credential_id.0)), "a credential appears twice"),
-            (all_distinct(keys.map(|key| key.0.get(1..33).unwrap_or_default())), "a key appears twice"),
+            (all_distinct(keys.map(signature::x)), "a key appears twice"),
             (all_distinct(self.hosts.iter().map(|host| &host.id)), "a host id appears twice"),
             (all_distinct(self.hosts.iter().map(|host| host.name.to_ascii_lowercase())), "a host name appears twice"),
             (all_distinct(self.gateways.iter().map(|one| one.address.to_ascii_lowercase())), "a gateway appears twice"),
@@ -137,21 +141,22 @@ impl Roster {
     fn check_references(&self) -> Result<(), RosterError> {
         let unsound = |rule| Err(RosterError::Unsound(rule));
         let is_human = |person: &&Person| matches!(person.kind, PersonKind::Human(_));
-        let humans: BTreeSet<&PersonId> = self.persons.iter().filter(is_human).map(|person| &person.id).collect();
-        let persons: BTreeSet<&PersonId> = self.persons.iter().map(|person| &person.id).collect();
+        // All sets are of text, so that the PAM module holds one kind of set.
+        let humans: BTreeSet<&str> = self.persons.iter().filter(is_human).map(|person| person.id.as_str()).collect();
+        let persons: BTreeSet<&str> = self.persons.iter().map(|person| person.id.as_str()).collect();
         for person in &self.persons {
             if !plain_text(&person.name) || person.name.len() > limits::NAME_BYTES {
                 return unsound("a person's name is 1 to 100 bytes of plain text");
             }
-            let resolves = |by: &PersonId| self.version > 1 && *by != person.id && persons.contains(by);
+            let resolves = |by: &PersonId| self.version > 1 && *by != person.id && persons.contains(by.as_str());
             if !person.standing.suspended_alone_by().is_none_or(resolves) {
                 return unsound("who suspended somebody alone is another person, and not in version 1");
             }
             if !person.logins.iter().all(|login| login_fits(login)) {
-                return unsound("a login is 1 to 255 bytes of plain text");
+                return unsound("a login is 1 to 255 bytes of plain text, not any or none");
             }
             if let PersonKind::Service(ServiceOwner { owner }) = &person.kind
-                && (!humans.contains(owner) || !person.devices.is_empty())
+                && (!humans.contains(owner.as_str()) || !person.devices.is_empty())
             {
                 return unsound("a service has a human owner and no devices");
             }
@@ -179,13 +184,13 @@ impl Roster {
         }
         let targets = self.rules.gates.iter().filter_map(|gate| gate.targets.named()).flatten();
         if !targets.into_iter().all(|target| login_fits(target)) {
-            return unsound("a target is 1 to 255 bytes of plain text");
+            return unsound("a target is 1 to 255 bytes of plain text, not any or none");
         }
-        if !self.break_glass_keys.iter().all(|one| humans.contains(&one.person)) {
+        if !self.break_glass_keys.iter().all(|one| humans.contains(one.person.as_str())) {
             return unsound("a break-glass key is a human's of the roster");
         }
-        let hosts: BTreeSet<&HostId> = self.hosts.iter().map(|host| &host.id).collect();
-        let known = |entry: &UidEntry| hosts.contains(&entry.host) && persons.contains(&entry.person);
+        let hosts: BTreeSet<&str> = self.hosts.iter().map(|host| host.id.as_str()).collect();
+        let known = |entry: &UidEntry| hosts.contains(entry.host.as_str()) && persons.contains(entry.person.as_str());
         if !self.uids.iter().all(known) {
             return unsound("a uid entry names a host and a person of the roster");
         }
@@ -198,11 +203,15 @@ fn all_distinct(values: impl Iterator<Item = impl AsRef<[u8]>>) -> bool {
 }
 
 /// Apart from the above, so that the PAM module holds one sort and not one per kind of value.
-fn none_repeats(mut values: Vec<Vec<u8>>) -> bool {
+fn none_repeats(values: Vec<Vec<u8>>) -> bool {
     let count = values.len();
+    sorted_once(values).len() == count
+}
+
+fn sorted_once(mut values: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     values.sort_unstable();
     values.dedup();
-    values.len() == count
+    values
 }
 
 /// One line that shows as it is, without spaces at its ends.
@@ -211,7 +220,7 @@ fn plain_text(text: &str) -> bool {
 }
 
 fn login_fits(login: &str) -> bool {
-    plain_text(login) && login.len() <= limits::LOGIN_BYTES
+    plain_text(login) && !is_reserved(login) && login.len() <= limits::LOGIN_BYTES
 }
 
 /// `HOST:PORT`, with an address of IPv6 in brackets.

@@ -11,12 +11,13 @@
 //! Signatures are by persons of the older roster who can approve somewhere, with its devices, under
 //! its rules.
 
-use super::{Device, Gate, Person, Roster, RosterError, Standing, VerifiedRoster};
+use super::{Device, Gate, Person, Roster, RosterError, Standing, VerifiedRoster, insert_once};
 use crate::codec::encode;
 use crate::digest::Digest;
 use crate::ids::{DeviceId, PersonId};
 use crate::limits;
 use crate::refusal::DenyReason;
+use crate::signature;
 use crate::statement::{POSSESSION_DOMAINS, PossessionStatement, ROSTER_DOMAINS, RosterStatement, SignedStatement};
 use crate::webauthn::{self, Expected};
 
@@ -65,6 +66,12 @@ pub(super) fn step(own: &Roster, next: &Roster) -> Result<Step, RosterError> {
         let standing = own.person(&person.id).map(|was| &was.standing);
         person.standing.suspended_alone_by().is_some() && standing != Some(&person.standing)
     };
+    // T2 is switched on only where it leaves something that can be granted. Later a gate may run dry,
+    // as it may without T2: two people must be able to put anybody out at once.
+    let dries = |gate: &Gate| next.is_dry(gate) && next.eligible(gate, &[]).len() >= own.rules.quorum as usize;
+    if next.rules.distinct_client_class && !own.rules.distinct_client_class && next.rules.gates.iter().any(dries) {
+        return Err(RosterError::Step("where two client classes are asked for, every gate has people of both"));
+    }
     match next.persons.iter().find(lone) {
         Some(person) => suspension(own, next, person),
         None => Ok(restoration(own, next).unwrap_or(Step::Ordinary)),
@@ -85,11 +92,16 @@ fn suspension(own: &Roster, next: &Roster, person: &Person) -> Result<Step, Rost
         return refused("one person suspends one other at a time");
     }
     let quorum = own.rules.quorum as usize;
-    if next.approvers().len() <= quorum {
+    let mut left = next.approvers();
+    if left.len() <= quorum {
         return refused("a suspension by one person leaves one more who can approve than the quorum");
     }
-    let falls = |gate: &Gate| next.eligible(gate, &[]).len() < quorum && own.eligible(gate, &[]).len() >= quorum;
-    if own.rules.gates.iter().any(falls) {
+    // Or whoever suspends would hold the key to every next version.
+    left.retain(|one| one.id != *by);
+    if !next.rules.holds_two_for_a_yes(&left) {
+        return refused("a suspension by one person leaves two others who can lift it");
+    }
+    if own.rules.gates.iter().any(|gate| next.is_dry(gate) && !own.is_dry(gate)) {
         return refused("a suspension by one person leaves every gate its quorum");
     }
     Ok(Step::Suspension { person: person.id.clone(), by: by.clone() })
@@ -151,9 +163,8 @@ pub(super) fn check_signatures(
     if sealed {
         return Ok(());
     }
-    let mut persons: Vec<&PersonId> = signers.iter().map(|(person, _)| &person.id).collect();
-    persons.sort_unstable();
-    persons.dedup();
+    let mut persons = Vec::new();
+    signers.into_iter().for_each(|(person, _)| insert_once(&mut persons, person));
     Err(match (persons.len(), step) {
         (2.., Step::Ordinary) => RosterError::Signature(DenyReason::SameClientClass),
         (1.., Step::Suspension { .. }) => RosterError::Signature(DenyReason::ApproverNotEligible),
@@ -238,7 +249,7 @@ fn is_known(own: &Roster, person: &Person, device: &Device) -> Result<bool, Rost
     for (owner, was) in own.persons.iter().flat_map(|owner| owner.devices.iter().map(move |one| (owner, one))) {
         let shares = was.id == device.id
             || was.credential_id == device.credential_id
-            || keys(was).into_iter().flatten().any(|key| keys(device).contains(&Some(key)));
+            || signature::any_in_common(&keys(was), &keys(device));
         if shares && owner.id != person.id {
             return Err(RosterError::Step("a device stays with its person"));
         }

@@ -54,6 +54,23 @@ impl Case {
     }
 }
 
+/// Catalogue: I3 (control: inline)
+#[test]
+fn a_newer_roster_leaves_a_request_no_more_time_than_its_own_rule() {
+    let left = |longest: u32| {
+        let case = Case::new().step(&["bob", "carol"], |roster| roster.rules.max_approve_by_s = longest);
+        case.judge(&["bob", "carol"]).unwrap().request_under_head().unwrap().approve_by_s()
+    };
+    let asked = Case::new().request.approve_by_s();
+    assert_eq!((asked, left(600), left(asked), left(60)), (180, 180, 180, 60));
+    // And no later one gives back what one took.
+    let case = Case::new()
+        .step(&["bob", "carol"], |roster| roster.rules.max_approve_by_s = 60)
+        .step(&["bob", "carol"], |roster| roster.rules.max_approve_by_s = 600);
+    let by_steps = case.request.under(&case.pinned.successor(&case.rosters[0]).unwrap()).unwrap();
+    assert_eq!(by_steps.under(&case.scene.head).unwrap().approve_by_s(), 60);
+}
+
 fn suspended() -> Standing {
     Standing::Suspended(Suspension { by: None })
 }

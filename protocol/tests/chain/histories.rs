@@ -10,7 +10,7 @@ use twinlock_protocol::roster::{
     Assurance, ClientClass, Device, GatewayEntry, Person, Roster, RosterEnvelope, Standing, Suspension, VerifiedRoster,
 };
 use twinlock_protocol::softphone::{Fixture, Phone};
-use twinlock_protocol::statement::POSSESSION_DOMAINS;
+use twinlock_protocol::statement::{POSSESSION_DOMAINS, SignedStatement};
 use twinlock_protocol::{Digest, Fixed};
 
 use crate::support::{Scene, approver, group, id, person_mut};
@@ -55,8 +55,8 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => (0..4_u8).prop_map(Edit::Gateway),
         1 => (1..1000_u64).prop_map(Edit::Expiry),
         1 => who.clone().prop_map(Edit::Label),
-        1 => who.prop_map(Edit::Terminal),
-        1 => any::<bool>().prop_map(Edit::TwoClasses),
+        3 => who.prop_map(Edit::Terminal),
+        3 => any::<bool>().prop_map(Edit::TwoClasses),
         1 => Just(Edit::Reverse),
         1 => Just(Edit::Nothing),
     ]
@@ -234,6 +234,38 @@ proptest! {
     }
 }
 
+/// A roster that is accepted is never the last: two of its people sign another one; and what one
+/// person did alone is undone without that person.
+fn followed_by_its_people(old: &VerifiedRoster, head: &VerifiedRoster, phones: &[Phone]) {
+    let next = Fixture::next(head, |roster| {
+        roster.rules.max_ttl_s = if roster.rules.max_ttl_s == 60 { 61 } else { 60 };
+    });
+    let signed: Vec<(&Person, SignedStatement)> = head
+        .approvers()
+        .into_iter()
+        .flat_map(|person| person.devices.iter().map(move |device| (person, device)))
+        .filter(|(_, device)| head.rules.check_device(device).is_ok())
+        .map(|(person, device)| (person, holder(phones, device).expect("its keys are known").sign_roster(&next)))
+        .collect();
+    let authors = |roster: &Roster| -> BTreeSet<String> {
+        roster
+            .persons
+            .iter()
+            .filter_map(|person| person.standing.suspended_alone_by())
+            .map(ToString::to_string)
+            .collect()
+    };
+    let alone: Vec<String> = authors(head).difference(&authors(old)).cloned().collect();
+    let is_author = |person: &Person| alone.iter().any(|author| person.id.as_str() == author);
+    let pairs =
+        signed.iter().flat_map(|(one, first)| signed.iter().map(move |(two, second)| (one, first, two, second)));
+    let mut others = pairs.filter(|(one, _, two, _)| !is_author(one) && !is_author(two));
+    let seals = |(_, first, _, second): (&&Person, &SignedStatement, &&Person, &SignedStatement)| {
+        head.successor(&RosterEnvelope::new(&next, vec![first.clone(), second.clone()])).is_ok()
+    };
+    assert!(others.any(seals), "nobody can sign another version after {head:#?}");
+}
+
 /// Plays a history; every accepted step is checked.
 fn play(tries: &[Try]) -> (VerifiedRoster, Vec<RosterEnvelope>, VerifiedRoster) {
     let mut scene = Scene::with(&["erin", "frank"]);
@@ -265,6 +297,7 @@ fn play(tries: &[Try]) -> (VerifiedRoster, Vec<RosterEnvelope>, VerifiedRoster) 
         if let Ok(accepted) = scene.head.successor(&envelope) {
             check(&scene.head, &accepted, &signers, *honest);
             scene.fixture.phones.extend(made);
+            followed_by_its_people(&scene.head, &accepted, &scene.fixture.phones);
             scene.head = accepted;
             envelopes.push(envelope);
         }

@@ -1,10 +1,10 @@
 //! Roster chains against whoever would change them alone. Every refused step stands beside a lawful
 //! one that differs in one thing. Pure: time is a number.
 
-use crate::support::{NOW, Scene, approver, ca, device_id, group, id, person_mut};
+use crate::support::{NOW, Scene, approver, ca, device_id, group, id, mirrored, person_mut};
 use twinlock_protocol::refusal::DenyReason;
 use twinlock_protocol::roster::{
-    Assurance, BreakGlassKey, Ca, ClientClass, Roster, RosterEnvelope, RosterError, Standing, Step, Suspension,
+    Assurance, BreakGlassKey, Ca, ClientClass, Device, Roster, RosterEnvelope, RosterError, Standing, Step, Suspension,
     VerifiedRoster,
 };
 use twinlock_protocol::softphone::{Fixture, Phone};
@@ -150,6 +150,17 @@ fn an_expired_roster_grants_nothing_and_verifies_its_renewal() {
     let end = scene.head.expires_at;
     assert_eq!(scene.head.check_time(UnixTime(end.0 - 1)), Ok(()));
     assert_eq!(scene.head.check_time(end), Err(DenyReason::RosterExpired));
+    // Dated ahead it would live for longer than any roster may: nothing is granted until then.
+    let ahead = |by: u64| {
+        let dated = move |roster: &mut Roster| {
+            roster.issued_at = NOW.plus(by);
+            roster.expires_at = NOW.plus(by + 366 * 24 * 3600);
+        };
+        scene.judge(&["bob", "carol"], dated).unwrap().check_time(NOW)
+    };
+    assert_eq!(ahead(120), Ok(()), "control: clocks differ by so much");
+    assert_eq!(ahead(121), Err(DenyReason::ClockSkew));
+    assert_eq!(ahead(100 * 366 * 24 * 3600), Err(DenyReason::ClockSkew));
     // Long after: the renewal is dated then, and people of the expired version sign it.
     let (_, renewed) = scene.step(&["bob", "carol"], |roster| {
         roster.issued_at = end.plus(1_000_000);
@@ -379,6 +390,12 @@ fn a_device_stays_with_its_person_and_changes_only_with_its_own_word() {
         assert!(matches!(moved(edit), Err(RosterError::PossessionMissing(_))), "{what}");
     }
     assert_eq!(moved(|roster| person_mut(roster, "dave").devices[0].label = "old phone".into()), Ok(()));
+    // Nor under the key's other spelling.
+    let spelled_otherwise = |roster: &mut Roster| {
+        let key = person_mut(roster, "dave").devices.remove(0).device_key.unwrap();
+        person_mut(roster, "erin").devices[0].device_key = Some(mirrored(&key));
+    };
+    assert_eq!(moved(spelled_otherwise), stays);
     // A credential that was removed comes back as a new one does.
     let device = scene.fixture.phone("dave").device.clone();
     scene.step(&["bob", "carol"], |roster| person_mut(roster, "dave").devices.clear());
@@ -513,13 +530,97 @@ fn nobody_restores_alone_for_the_suspended_or_to_a_stronger_level() {
     scene.judge(&["bob", "dave"], stronger).unwrap();
 }
 
+/// This person's device, as a terminal instead of a phone; the next step is to list it.
+fn terminal_of(scene: &mut Scene, name: &str) -> Device {
+    let phone = scene.fixture.phones.iter_mut().find(|phone| phone.person.as_str() == name).unwrap();
+    phone.device.client_class = ClientClass::Terminal;
+    phone.device.clone()
+}
+
+/// Catalogue: I5 (control: inline)
+#[test]
+fn two_client_classes_are_not_asked_for_where_nobody_has_the_second() {
+    let mut scene = Scene::new();
+    let two_classes = |roster: &mut Roster| roster.rules.distinct_client_class = true;
+    let nobody = Err(RosterError::Unsound("no two people can approve from two client classes"));
+    assert_eq!(scene.judge(&["bob", "carol"], two_classes), nobody);
+    // One person with both is still no two.
+    let mut alone = Scene::new().fixture.roster;
+    two_classes(&mut alone);
+    alone.persons.retain(|person| ["alice", "bob"].contains(&person.id.as_str()));
+    let mut both = alone.persons[1].devices[0].clone();
+    (both.id, both.client_class) = (device_id("bob-terminal"), ClientClass::Terminal);
+    alone.persons[1].devices.push(both);
+    let people: Vec<&_> = alone.persons.iter().collect();
+    assert!(!alone.rules.holds_two_for_a_yes(&people));
+    let device = terminal_of(&mut scene, "erin");
+    let with_terminal = |roster: &mut Roster| {
+        person_mut(roster, "erin").devices = vec![device.clone()];
+        two_classes(roster);
+    };
+    scene.judge(&["bob", "carol"], with_terminal).unwrap();
+    // A gate of page people alone would grant nothing any more.
+    let with_gate = |members: &'static [&'static str]| {
+        let device = device.clone();
+        move |roster: &mut Roster| {
+            person_mut(roster, "erin").devices = vec![device];
+            two_classes(roster);
+            let mut gate = roster.rules.gates[0].clone();
+            gate.approvers = vec![group("database")];
+            roster.rules.gates.insert(0, gate);
+            members.iter().for_each(|name| person_mut(roster, name).groups.push(group("database")));
+        }
+    };
+    let every = Err(RosterError::Step("where two client classes are asked for, every gate has people of both"));
+    assert_eq!(scene.judge(&["bob", "carol"], with_gate(&["bob", "carol"])), every);
+    scene.judge(&["bob", "carol"], with_gate(&["bob", "erin"])).unwrap();
+    scene.step(&["bob", "carol"], with_terminal);
+    // Nor does whoever has it leave, by however many signatures, while it is asked for.
+    assert_eq!(
+        scene.judge(&["bob", "erin"], |roster| roster.persons.retain(|person| person.id.as_str() != "erin")),
+        nobody
+    );
+    let two_suspend = |roster: &mut Roster| {
+        person_mut(roster, "erin").standing = Standing::Suspended(Suspension { by: None });
+    };
+    assert_eq!(scene.judge(&["bob", "erin"], two_suspend), nobody);
+    scene
+        .judge(&["bob", "erin"], |roster| {
+            two_suspend(roster);
+            roster.rules.distinct_client_class = false;
+        })
+        .unwrap();
+}
+
+/// Catalogue: I5 (control: inline)
+#[test]
+fn nobody_suspends_alone_whoever_the_others_need_to_lift_it() {
+    let mut scene = Scene::with(&["erin", "frank"]);
+    let (erin, frank) = (terminal_of(&mut scene, "erin"), terminal_of(&mut scene, "frank"));
+    scene.step(&["bob", "carol"], |roster| {
+        person_mut(roster, "erin").devices = vec![erin];
+        person_mut(roster, "frank").devices = vec![frank];
+        roster.rules.distinct_client_class = true;
+    });
+    let suspends = |by: &'static str, whom: &'static str| {
+        move |roster: &mut Roster| person_mut(roster, whom).standing = suspended_by(by)
+    };
+    // Control: frank is left, with bob or carol.
+    scene.judge(&["bob"], suspends("bob", "erin")).unwrap();
+    scene.judge(&["erin"], suspends("erin", "bob")).unwrap();
+    // erin would be the only terminal but for frank, and so every next version's.
+    let kept = Err(RosterError::Step("a suspension by one person leaves two others who can lift it"));
+    assert_eq!(scene.judge(&["erin"], suspends("erin", "frank")), kept);
+    scene.step(&["bob"], suspends("bob", "erin"));
+    let last = scene.judge(&["carol"], suspends("carol", "frank"));
+    assert!(matches!(last, Err(RosterError::Unsound(_))), "{last:?}");
+}
+
 /// Catalogue: I1 (control: inline)
 #[test]
 fn where_two_client_classes_are_asked_for_roster_changes_need_them_too() {
     let mut scene = Scene::new();
-    let terminal = scene.fixture.phones.iter_mut().find(|phone| phone.person.as_str() == "erin").unwrap();
-    terminal.device.client_class = ClientClass::Terminal;
-    let device = terminal.device.clone();
+    let device = terminal_of(&mut scene, "erin");
     scene.step(&["bob", "carol"], |roster| {
         person_mut(roster, "erin").devices = vec![device];
         roster.rules.distinct_client_class = true;
@@ -634,17 +735,7 @@ fn no_key_stands_twice_under_any_spelling() {
     let twice = Err(RosterError::Unsound("a key appears twice"));
     assert_eq!(judge(&|roster| roster.audit_keys.push(bobs)), twice);
     // The other point of the curve with this x belongs to whoever holds the private half of the first.
-    let mut mirrored = bobs;
-    let p = [
-        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-        0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-    ];
-    let mut borrow = 0_i32;
-    for at in (0..32).rev() {
-        let difference = i32::from(p[at] as u8) - i32::from(bobs.0[33 + at]) - borrow;
-        borrow = i32::from(difference < 0);
-        mirrored.0[33 + at] = u8::try_from(difference.rem_euclid(256)).unwrap();
-    }
+    let mirrored = mirrored(&bobs);
     assert_ne!(mirrored, bobs);
     assert_eq!(
         judge(&|roster| roster
@@ -658,6 +749,19 @@ fn no_key_stands_twice_under_any_spelling() {
         judge(&|roster| roster.audit_keys.push(compressed)),
         Err(RosterError::Unsound("a key is an uncompressed point"))
     );
+}
+
+#[test]
+fn who_signs_is_asked_before_what_new_devices_say() {
+    let mut scene = Scene::new();
+    let device = new_phone(&mut scene);
+    let next = Fixture::next(&scene.head, |roster| person_mut(roster, "dave").devices = vec![device.clone()]);
+    let judge = |signers: &[&str]| {
+        let envelope = scene.fixture.envelope(&scene.head, &next, signers);
+        scene.head.successor(&RosterEnvelope { possessions: Vec::new(), ..envelope }).unwrap_err()
+    };
+    assert_eq!(judge(&["bob"]), too_few(1), "a stranger makes nobody verify possessions");
+    assert_eq!(judge(&["bob", "carol"]), RosterError::PossessionMissing(device.id.clone()));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use twinlock_protocol::UnixTime;
 use twinlock_protocol::ids::{CaId, DeviceId, GroupName, PersonId};
 use twinlock_protocol::roster::{Device, Person, Roster, RosterEnvelope, RosterError, VerifiedRoster};
+use twinlock_protocol::signature::PublicKey;
 use twinlock_protocol::softphone::{Fixture, Phone, person};
 
 pub const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -65,4 +66,20 @@ pub fn group(text: &str) -> GroupName {
 
 pub fn ca(text: &str) -> CaId {
     CaId::new(text).unwrap()
+}
+
+/// The other point of the curve with this key's x: whoever holds one's private half holds both.
+pub fn mirrored(key: &PublicKey) -> PublicKey {
+    let mut mirrored = *key;
+    let p = [
+        0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+    ];
+    let mut borrow = 0_i32;
+    for at in (0..32).rev() {
+        let difference = i32::from(p[at] as u8) - i32::from(key.0[33 + at]) - borrow;
+        borrow = i32::from(difference < 0);
+        mirrored.0[33 + at] = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    mirrored
 }
