@@ -589,7 +589,8 @@ fn changes_vectors_list_every_difference() {
 fn names_cases() -> Vec<NamesCase> {
     let fixture = Fixture::new(b"a CA", NOW);
     let sound = String::from_utf8(fixture.roster.to_bytes()).unwrap();
-    let places: [(&str, &str, fn(&str) -> String); 5] = [
+    type With = fn(&str) -> String;
+    let places: [(&str, &str, With); 5] = [
         ("a person's id", r#""id":"alice""#, |name| format!(r#""id":"{name}""#)),
         ("a login", r#""logins":["alice"]"#, |name| format!(r#""logins":["{name}"]"#)),
         ("a group of a person", r#""groups":[],"may"#, |name| format!(r#""groups":["{name}"],"may"#)),

@@ -7,7 +7,7 @@ use twinlock_protocol::DenyReason as R;
 use twinlock_protocol::bytes::Bytes;
 use twinlock_protocol::evidence::Evidence;
 use twinlock_protocol::ids::CaId;
-use twinlock_protocol::roster::{Assurance, Ca, Roster, RosterEnvelope, Standing, Suspension};
+use twinlock_protocol::roster::{Assurance, Ca, ClientClass, Roster, RosterEnvelope, Standing, Suspension};
 use twinlock_protocol::softphone::{Phone, person};
 use twinlock_protocol::statement::SignedStatement;
 use twinlock_protocol::wire::module::Granted;
@@ -640,13 +640,21 @@ fn voided() -> Vec<Case> {
             renewed,
             two,
         ),
-        brings(
-            "two kinds of client asked for meanwhile, and one came",
-            R::SameClientClass,
-            |roster| roster.rules.distinct_client_class = true,
-            renewed,
-            two,
-        ),
+        Case::grant("two kinds of client asked for meanwhile, and one came", R::SameClientClass, move |a| {
+            let craft = Craft { stage: a.stage };
+            let next = craft.next(|roster| {
+                device(roster, "dave").client_class = ClientClass::Terminal;
+                roster.rules.distinct_client_class = true;
+            });
+            let mut envelope = craft.signed(&next, &TWO);
+            let dave = a.stage.phone("dave-phone");
+            let mut word = dave.possession(a.roster());
+            word.device = device(&mut next.clone(), "dave").record_digest();
+            let domains = twinlock_protocol::statement::POSSESSION_DOMAINS;
+            envelope.possessions = vec![dave.sign(a.roster(), domains, &word.to_bytes())];
+            craft.head().successor(&envelope).expect("a lawful step");
+            evidence_with(a, carol(a), vec![envelope])
+        }),
         brings(
             "a newer roster that is over",
             R::RosterExpired,
