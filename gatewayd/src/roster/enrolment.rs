@@ -455,7 +455,9 @@ fn device_of(person: &PersonId, passkey: NewPasskey, label: &str) -> Result<Devi
 fn is_known(roster: &Roster, device: &Device) -> bool {
     let keys = |one: &Device| [Some(one.credential_key), one.device_key];
     let mine = keys(device);
-    roster.persons.iter().flat_map(|person| &person.devices).any(|one| {
-        one.credential_id == device.credential_id || signature::any_in_common(&keys(one), &mine)
-    })
+    roster
+        .persons
+        .iter()
+        .flat_map(|person| &person.devices)
+        .any(|one| one.credential_id == device.credential_id || signature::any_in_common(&keys(one), &mine))
 }

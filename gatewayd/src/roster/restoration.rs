@@ -71,7 +71,8 @@ impl Changes {
             changes.engine.note(vec![Event::RestorationAsked { person: whose, device: which, from }]).await;
             // One that was begun and left is gone with it.
             held.restores.retain(|_, one| one.device.id != device.id || one.proposal.is_some());
-            let prove = ToProve { record: Bytes(codec::encode(&device)), device: device.clone(), statement: statement.clone() };
+            let prove =
+                ToProve { record: Bytes(codec::encode(&device)), device: device.clone(), statement: statement.clone() };
             let until = now.plus(TIMEOUT.as_secs());
             held.restores.insert(id, Restore { person: person.id, device, statement, proposal: None, until });
             Ok((id, person.name, prove))
