@@ -1,4 +1,5 @@
-//! `account`: the story of one elevation, from "who is asked" to a verified grant in the handle.
+//! `account`: the story of one elevation, from "who is asked" to a verified, recorded and contained
+//! grant in the handle.
 //! sudo runs this phase on every invocation, cached and NOPASSWD ones too. Every way out that is
 //! not [`Outcome::Allowed`] is a refusal.
 #![forbid(unsafe_code)]
@@ -26,7 +27,7 @@ use crate::command_line::{self, Asked, Questions, Reading, ShellSource, TargetWo
 use crate::config::Config;
 use crate::conversation::Conversation;
 use crate::facts::Facts;
-use crate::grant_store::{GrantStore, Remembered};
+use crate::grant_store::{Grant, GrantStore, Remembered};
 use crate::link::{Link, Peer};
 use crate::reason::{self, Wish};
 use crate::refusal::Refusal;
@@ -34,7 +35,7 @@ use crate::roster_slots;
 use crate::rosters;
 use crate::screen::{Look, Screen};
 use crate::session_key::{self, failed};
-use crate::signals::{Parent, Signals};
+use crate::signals::Signals;
 use crate::terminal::Terminal;
 use crate::trusted::Owner;
 use crate::verify::{Now, Own, Verified, verify};
@@ -63,7 +64,12 @@ pub struct World<'a> {
     pub facts: &'a dyn Fn(Caller) -> Result<Facts, Refusal>,
     /// Opens the controlling terminal.
     pub terminal: &'a dyn Fn() -> Option<Terminal>,
+    /// Records and contains a grant: [`crate::session::contain`].
+    pub contain: Contain<'a>,
 }
+
+/// The form of [`crate::session::contain`].
+pub type Contain<'a> = &'a dyn Fn(&Config, Owner, &Grant, &Terminal, &Signals) -> Result<Vec<u8>, Refusal>;
 
 /// Decides one `account` call.
 ///
@@ -101,13 +107,13 @@ pub fn account<S: Conversation + GrantStore>(
     let asked = Resolved::new(session, world.accounts, &facts, decision, asked)?;
     let wish = reason::ask(session, &config, asked.questions)?;
 
-    let signals = Signals::block(Parent::MustStay)?;
+    let signals = Signals::block()?;
     let link = rosters::newest(&config, world.owner, &mut roster, &signals)?;
     let (key, pkcs8) = session_key::generate()?;
     let code = session_key::terminal_code()?;
     let request = request(&config, &roster, &facts, requester, &asked, wish, &code, session, key.public())?;
     let request = sign(&config, world.owner, &roster, &request, &key)?;
-    wait(session, world.owner, &config, &roster, &request, &facts, &terminal, &code, pkcs8, &signals, link)
+    wait(session, world, &config, &roster, &request, &facts, &terminal, &code, pkcs8, &signals, link)
 }
 
 /// The terminal to show the request on. Without one, or where nobody wants to wait, there is no
@@ -253,7 +259,7 @@ fn sign(
 #[allow(clippy::too_many_arguments)] // as above
 fn wait<S: Conversation + GrantStore>(
     session: &mut S,
-    owner: Owner,
+    world: &World<'_>,
     config: &Config,
     roster: &VerifiedRoster,
     request: &VerifiedRequest,
@@ -264,6 +270,7 @@ fn wait<S: Conversation + GrantStore>(
     signals: &Signals,
     link: Option<Link>,
 ) -> Result<Outcome, Refusal> {
+    let owner = world.owner;
     let deadline_ms = boot_ms().saturating_add(u64::from(request.request().approve_by_s) * 1000);
     let mut asking = Asking {
         config,
@@ -295,7 +302,9 @@ fn wait<S: Conversation + GrantStore>(
     terminal.flush_input();
     let grant = verified?.grant;
     signals.check()?;
-    session.remember(Remembered::Granted(Rc::new(grant)))?;
+    // Here and not in `open_session`, which `Defaults !pam_session` leaves out.
+    let leaf = (world.contain)(config, owner, &grant, terminal, signals)?;
+    session.remember(Remembered::Granted(Rc::new(grant), leaf))?;
     Ok(Outcome::Allowed)
 }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use twinlock_protocol::evidence::{Authority, SignedRequest};
 use twinlock_protocol::ids::{CertSerial, RequestId};
-use twinlock_protocol::request::ElevationRequest;
+use twinlock_protocol::request::{ElevationRequest, RosterRef};
 use zeroize::Zeroizing;
 
 use crate::refusal::Refusal;
@@ -26,6 +26,8 @@ pub struct Grant {
     pub serial: Option<CertSerial>,
     /// The session key, PKCS #8.
     pub session_key: Zeroizing<Vec<u8>>,
+    /// The roster under which it was given.
+    pub roster: RosterRef,
     /// When the grant ends, in milliseconds of `CLOCK_BOOTTIME`.
     pub deadline_boot_ms: u64,
 }
@@ -33,8 +35,9 @@ pub struct Grant {
 /// What a handle remembers of `account`.
 #[derive(Clone)]
 pub enum Remembered {
-    /// `account` asked, and this is the grant; nobody has used it.
-    Granted(Rc<Grant>),
+    /// `account` asked, and this is the grant; nobody has used it. It is recorded, and this process
+    /// is in its leaf, as the kernel names that.
+    Granted(Rc<Grant>, Vec<u8>),
     /// `account` let root pass, or the same user, in this cgroup, which is a grant's leaf: what
     /// runs under a grant stays there.
     Contained(Vec<u8>),

@@ -112,6 +112,7 @@ fn hook(
         owner: Owner::ROOT,
         facts: &Facts::read,
         terminal: &Terminal::open,
+        contain: &session::contain,
     };
     match body(&mut handle, &world) {
         Ok(Outcome::Allowed) => PamResultCode::PAM_SUCCESS,

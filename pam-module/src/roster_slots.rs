@@ -120,8 +120,7 @@ pub fn adopt(
 /// # Errors
 /// [`DenyReason::RosterMismatch`] when another one is there; [`DenyReason::RosterUnsound`] when the
 /// slots can't be read.
-pub fn check_newest(directory: &Path, owner: Owner, roster: &VerifiedRoster) -> Result<(), Refusal> {
-    let own = roster.reference();
+pub fn check_newest(directory: &Path, owner: Owner, own: &RosterRef) -> Result<(), Refusal> {
     let mut newest: Option<SlotHeader> = None;
     for path in roster_form(directory).paths {
         let file = match owner.open(&path, Writable::No) {
@@ -134,7 +133,7 @@ pub fn check_newest(directory: &Path, owner: Owner, roster: &VerifiedRoster) -> 
     }
     // A header says what a slot may hold; what counts is what both together give.
     let same = newest.is_some_and(|header| (header.version(), header.pin()) == (own.version, own.digest));
-    if same || load(directory, owner)?.reference() == own { Ok(()) } else { Err(DenyReason::RosterMismatch.into()) }
+    if same || load(directory, owner)?.reference() == *own { Ok(()) } else { Err(DenyReason::RosterMismatch.into()) }
 }
 
 /// The highest revocation list number that this host has accepted from a CA; 0 when there is none.

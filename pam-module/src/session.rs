@@ -1,6 +1,9 @@
-//! `open_session`: enforcement. Without a grant from this handle, for this very target, unexpired,
-//! recorded and contained by the reaper, nothing starts. Every way out that is not
-//! [`Outcome::Allowed`] is PAM_PERM_DENIED: sudo runs the command after PAM_SESSION_ERR.
+//! Containment and enforcement. At the end of `account` a grant is registered at the reaper: its record
+//! is on disk and this process in the grant's leaf before sudo may go on, so that it holds where
+//! `Defaults !pam_session` leaves the session phase out, too. `open_session` then enforces: without a
+//! grant from this handle, for this very target, unexpired, under the roster that is still pinned, and
+//! contained, nothing starts. Every way out of it that is not [`Outcome::Allowed`] is
+//! PAM_PERM_DENIED: sudo runs the command after PAM_SESSION_ERR.
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd as _;
@@ -24,8 +27,11 @@ use crate::facts;
 use crate::grant_store::{Grant, GrantStore, Remembered};
 use crate::link::{Link, LinkError, Peer};
 use crate::refusal::Refusal;
+use crate::roster_slots;
 use crate::session_key::failed;
-use crate::signals::{Parent, Signals};
+use crate::signals::Signals;
+use crate::terminal::Terminal;
+use crate::trusted::Owner;
 use crate::who::{self, Caller, Decision};
 
 /// How long the reaper may take, all together, in milliseconds: it writes and fsyncs a record.
@@ -40,12 +46,18 @@ pub fn open_session<S: Conversation + GrantStore>(
     world: &World<'_>,
     caller: &Caller,
 ) -> Result<Outcome, Refusal> {
+    let load = || Config::load(world.config, world.owner);
     match session.take() {
-        Some(Remembered::Granted(grant)) => start(session, world, &grant),
+        Some(Remembered::Granted(grant, leaf)) => {
+            check(session, world, &load()?, &grant)?;
+            // pam_systemd may have carried it elsewhere since.
+            cgroup::return_to(&leaf, load)?;
+            Ok(Outcome::Allowed)
+        }
         Some(Remembered::Asked) => Err(DenyReason::NoGrant.into()),
         Some(Remembered::Contained(leaf)) => {
             let passed = passes(session, world, caller)?;
-            cgroup::return_to(&leaf, || Config::load(world.config, world.owner))?;
+            cgroup::return_to(&leaf, load)?;
             // Another line of the stack may ask again.
             session.remember(Remembered::Contained(leaf))?;
             Ok(passed)
@@ -62,19 +74,16 @@ fn passes(conversation: &dyn Conversation, world: &World<'_>, caller: &Caller) -
     }
 }
 
-fn start<S: Conversation + GrantStore>(session: &mut S, world: &World<'_>, grant: &Grant) -> Result<Outcome, Refusal> {
-    if session.user().as_deref() != Some(grant.request.target.user.as_str()) {
+/// Whether the grant still stands, for what is about to start.
+fn check(conversation: &dyn Conversation, world: &World<'_>, config: &Config, grant: &Grant) -> Result<(), Refusal> {
+    if conversation.user().as_deref() != Some(grant.request.target.user.as_str()) {
         return Err(DenyReason::TargetDiffers.into());
     }
     if boot_ms() >= grant.deadline_boot_ms || facts::boot_id()? != grant.request.boot_id {
         return Err(DenyReason::GrantOver.into());
     }
-    let config = Config::load(world.config, world.owner)?;
-    let signals = Signals::block(Parent::MayLeave)?;
-    let register = register(grant)?;
-    let peer = Peer { owner: world.owner, uid: config.reaper_uid };
-    contain(&config, peer, &register, grant, world, &signals).map_err(refusal)?;
-    Ok(Outcome::Allowed)
+    // Who was removed or suspended since is in a newer roster: another elevation may have pinned it.
+    roster_slots::check_newest(&config.roster_dir, world.owner, &grant.roster)
 }
 
 /// The registration: the record with the session key's word that the session starts, here and now.
@@ -107,23 +116,41 @@ fn register(grant: &Grant) -> Result<Register, Refusal> {
     Ok(Register { wire: WIRE_VERSION, record, deadline_boot_ms: grant.deadline_boot_ms })
 }
 
-fn contain(
+/// Records and contains a grant: when this returns, its record is on disk, this process is in the leaf
+/// whose name is returned, and the reaper ends it in time.
+///
+/// # Errors
+/// The reaper's refusal, or [`DenyReason::ReaperUnavailable`], [`DenyReason::ContainmentFailed`],
+/// [`DenyReason::WireMismatch`].
+pub fn contain(
+    config: &Config,
+    owner: Owner,
+    grant: &Grant,
+    terminal: &Terminal,
+    signals: &Signals,
+) -> Result<Vec<u8>, Refusal> {
+    let peer = Peer { owner, uid: config.reaper_uid };
+    register_and_join(config, peer, grant, terminal, signals).map_err(refusal)?;
+    cgroup::own_leaf()?.ok_or_else(|| Refusal::logging(DenyReason::ContainmentFailed, "the leaf was left at once"))
+}
+
+fn register_and_join(
     config: &Config,
     peer: Peer,
-    register: &Register,
     grant: &Grant,
-    world: &World<'_>,
+    terminal: &Terminal,
     signals: &Signals,
 ) -> Result<(), LinkError> {
+    let register = register(grant)?;
     let give_up_at = boot_ms().saturating_add(REAPER_MS);
     let mut link = Link::connect(&config.reaper_socket, peer, signals)?;
     let internal =
         |error: rustix::io::Errno| Refusal::logging(DenyReason::ContainmentFailed, format!("pidfd: {error}"));
     let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).map_err(internal)?;
-    let terminal = (world.terminal)().and_then(|terminal| terminal.for_warnings());
+    let device = terminal.for_warnings();
     let mut descriptors = vec![pidfd.as_fd()];
-    descriptors.extend(terminal.as_ref().map(|device| device.as_fd()));
-    link.send_with(&ReaperRequest::Register(Box::new(register.clone())), &descriptors, signals)?;
+    descriptors.extend(device.as_ref().map(|device| device.as_fd()));
+    link.send_with(&ReaperRequest::Register(Box::new(register)), &descriptors, signals)?;
     match reply(&mut link, give_up_at, signals)? {
         ReaperReply::Registered(registered) => {
             cgroup::join(Path::new(&registered.cgroup), config, &grant.id.grant().to_string())?;

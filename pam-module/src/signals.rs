@@ -21,17 +21,8 @@ const LONGEST_MS: u64 = 500;
 pub struct Signals {
     descriptor: SignalFd,
     before: SigSet,
-    /// The parent that must stay; pid 1 of a namespace has none.
-    parent: Option<Option<Pid>>,
-}
-
-/// Whether the end of the parent process means that the requester is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parent {
-    /// It does: the shell that waits for us was closed.
-    MustStay,
-    /// It does not: `sudo -b` opens its session in a child whose parent leaves at once.
-    MayLeave,
+    /// The shell that waits for us, and must stay; pid 1 of a namespace has none.
+    parent: Option<Pid>,
 }
 
 /// What a wait is for, besides signals.
@@ -49,7 +40,7 @@ impl Signals {
     ///
     /// # Errors
     /// [`DenyReason::Internal`].
-    pub fn block(parent: Parent) -> Result<Self, Refusal> {
+    pub fn block() -> Result<Self, Refusal> {
         let internal = |error: nix::Error| Refusal::logging(DenyReason::Internal, format!("signals: {error}"));
         let read =
             SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGTERM, Signal::SIGTSTP]);
@@ -62,11 +53,7 @@ impl Signals {
         if !SigSet::thread_get_mask().map_err(internal)?.contains(Signal::SIGTTOU) {
             return Err(internal(nix::Error::EAGAIN));
         }
-        let parent = match parent {
-            Parent::MustStay => Some(getppid()),
-            Parent::MayLeave => None,
-        };
-        Ok(Self { descriptor, before, parent })
+        Ok(Self { descriptor, before, parent: getppid() })
     }
 
     /// Waits until `descriptor` is ready or `milliseconds` have passed. Says whether it is ready.
@@ -111,10 +98,7 @@ impl Signals {
                 Err(error) => return Err(Refusal::logging(DenyReason::Internal, format!("signalfd: {error}"))),
             }
         }
-        match self.parent {
-            Some(parent) if getppid() != parent => Err(DenyReason::Cancelled.into()),
-            Some(_) | None => Ok(()),
-        }
+        if getppid() == self.parent { Ok(()) } else { Err(DenyReason::Cancelled.into()) }
     }
 }
 

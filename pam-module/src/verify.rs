@@ -85,7 +85,7 @@ pub fn verify(
     let approvers = [person(first.person())?.name.clone(), person(second.person())?.name.clone()];
     match evidence.head_envelope() {
         Some(envelope) => roster_slots::adopt(own.roster_dir, own.owner, roster, envelope)?,
-        None => roster_slots::check_newest(own.roster_dir, own.owner, roster)?,
+        None => roster_slots::check_newest(own.roster_dir, own.owner, &roster.reference())?,
     }
     let ttl_s = evidence.ttl_s().min(own.max_ttl_s);
     let request = own.request.request();
@@ -113,6 +113,7 @@ pub fn verify(
         }),
         serial: Some(certificate.serial()),
         session_key,
+        roster: roster.reference(),
         deadline_boot_ms: now.boot_ms.saturating_add(life_ms),
     };
     Ok(Verified { grant, approvers, not_after: certificate.not_after() })

@@ -11,7 +11,7 @@ use crate::grant_store::Grant;
 
 fn grant_of(script: &mut Script) -> Rc<Grant> {
     match script.take() {
-        Some(Remembered::Granted(grant)) => grant,
+        Some(Remembered::Granted(grant, _)) => grant,
         _ => panic!("no grant is remembered"),
     }
 }

@@ -2,12 +2,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::link::{Link, LinkError, Peer};
-use crate::signals::{Parent, Signals};
+use crate::signals::Signals;
 
 use super::*;
 
 fn connect(path: &Path, uid: Option<u32>, owner: Owner) -> Result<(), LinkError> {
-    let signals = Signals::block(Parent::MustStay).unwrap();
+    let signals = Signals::block().unwrap();
     Link::connect(path, Peer { owner, uid }, &signals).map(|_| ())
 }
 

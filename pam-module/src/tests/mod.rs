@@ -30,13 +30,15 @@ use twinlock_protocol::wire::module::{Accepted, Granted, ModuleEvent, ModuleMess
 use twinlock_protocol::wire::{LENGTH_BYTES, frame};
 use twinlock_protocol::{Bytes, UnixTime, limits};
 
-use crate::account::{Outcome, World, account};
+use crate::account::{Contain, Outcome, World, account};
 use crate::clock::wall;
+use crate::config::Config;
 use crate::conversation::{Conversation, NotText, Unanswered};
 use crate::facts::{Environment, Facts};
-use crate::grant_store::{GrantStore, Remembered};
+use crate::grant_store::{Grant, GrantStore, Remembered};
 use crate::refusal::Refusal;
 use crate::roster_slots;
+use crate::signals::Signals;
 use crate::terminal::{Size, Terminal};
 use crate::trusted::Owner;
 use crate::who::{Account, Accounts, Caller};
@@ -153,6 +155,8 @@ pub struct Bench {
     pub terminal: Option<Size>,
     pub stderr_is_terminal: bool,
     pub environment: Environment,
+    /// Registers at whoever listens at the reaper's socket. Without, the leaf is where the tests run.
+    pub reaper: bool,
 }
 
 /// Files of root, or of whoever runs the tests.
@@ -169,6 +173,12 @@ pub fn private_directory() -> tempfile::TempDir {
     let private = |place: &std::path::PathBuf| owner().check_directories(&place.join("x")).is_ok();
     let make = |place: std::path::PathBuf| tempfile::Builder::new().prefix("pam-").tempdir_in(place).ok();
     places.into_iter().flatten().filter(private).find_map(make).expect("a directory that only its owner can write to")
+}
+
+/// The cgroup of the tests, as the kernel names it.
+pub fn own_cgroup() -> Vec<u8> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().into()
 }
 
 pub fn put(path: &Path, mode: u32, bytes: &[u8]) {
@@ -207,6 +217,7 @@ impl Bench {
                 shell: Some(b"/bin/bash".to_vec()),
                 editor: Some(b"vi".to_vec()),
             },
+            reaper: false,
         };
         std::fs::create_dir(bench.path("roster")).unwrap();
         roster_slots::store(&bench.path("roster"), owner(), 1, envelope.digest, &envelope.to_bytes()).unwrap();
@@ -272,7 +283,9 @@ impl Bench {
         };
         let terminal = || self.terminal.map(Terminal::pretend);
         let config = self.path("module.toml");
-        body(&World { accounts: &People, config: &config, owner: owner(), facts: &facts, terminal: &terminal })
+        let here = |_: &Config, _: Owner, _: &Grant, _: &Terminal, _: &Signals| Ok(own_cgroup());
+        let contain: Contain<'_> = if self.reaper { &crate::session::contain } else { &here };
+        body(&World { accounts: &People, config: &config, owner: owner(), facts: &facts, terminal: &terminal, contain })
     }
 
     /// One `account` call, with an agent that plays `part` on the first connection.

@@ -103,10 +103,15 @@ fn a_grant_opens_one_session_for_its_target_alone() {
     script.user = Some("root".into());
     let refusal = bench.open_session(&mut script, &caller(1001)).unwrap_err();
     assert_eq!(refusal.reason, DenyReason::NoGrant);
-    // With the right target the reaper is asked, which is not there
+    // With the right target it opens; and without a reaper `account` itself refuses.
     let mut script = Bench::script();
     assert_eq!(bench.grant(&mut script, &Terms::honest()), Ok(Outcome::Allowed));
     script.user = Some("root".into());
-    let refusal = bench.open_session(&mut script, &caller(1001)).unwrap_err();
+    assert_eq!(bench.open_session(&mut script, &caller(1001)), Ok(Outcome::Allowed));
+    let bench = Bench { reaper: true, ..bench };
+    let mut script = Bench::script();
+    let refusal = bench.grant(&mut script, &Terms::honest()).unwrap_err();
     assert_eq!(refusal.reason, DenyReason::ReaperUnavailable);
+    script.user = Some("root".into());
+    assert_eq!(bench.open_session(&mut script, &caller(1001)).unwrap_err().reason, DenyReason::NoGrant);
 }

@@ -12,7 +12,7 @@ use super::*;
 /// The reason, and that no grant is left in the handle.
 #[track_caller]
 fn reason(script: &mut Script, outcome: Result<Outcome, Refusal>) -> DenyReason {
-    assert!(!matches!(script.take(), Some(Remembered::Granted(_))), "a grant after a refusal");
+    assert!(!matches!(script.take(), Some(Remembered::Granted(..))), "a grant after a refusal");
     outcome.expect_err("a refusal").reason
 }
 
@@ -266,7 +266,7 @@ fn given_up_in(signal: Signal) -> Duration {
     let refusal = outcome.unwrap_err();
     assert_eq!((refusal.reason, refusal.outcome()), (DenyReason::Cancelled, PamOutcome::Abort));
     assert!(matches!(last, Some(ModuleMessage::Cancel(_))), "{last:?}");
-    assert!(!matches!(script.take(), Some(Remembered::Granted(_))));
+    assert!(!matches!(script.take(), Some(Remembered::Granted(..))));
     took
 }
 
@@ -554,7 +554,7 @@ fn a_panic_anywhere_in_the_wait_leaves_no_grant_and_the_process_as_it_was() {
         });
         assert!(std::panic::catch_unwind(run).is_err(), "{words}");
         script.panic_on = None;
-        assert!(!matches!(script.take(), Some(Remembered::Granted(_))), "{words}");
+        assert!(!matches!(script.take(), Some(Remembered::Granted(..))), "{words}");
         assert_eq!(mask(), before, "{words}");
     }
 }

@@ -356,11 +356,11 @@ fn a_host_that_joined_anew_is_not_held_to_the_chain_it_left() {
     let joined = load(&chain.bench.path("roster"), owner()).unwrap();
     assert_eq!((joined.version, joined.digest()), (1, envelope.digest));
     let directory = chain.bench.path("roster");
-    assert_eq!(roster_slots::check_newest(&directory, owner(), &joined), Ok(()));
+    assert_eq!(roster_slots::check_newest(&directory, owner(), &joined.reference()), Ok(()));
     // What was asked for before under the chain that was left neither brings it back nor is granted.
     let left = |head: usize| roster_slots::adopt(&directory, owner(), &chain.heads[head], &chain.envelopes[0]);
     assert_eq!(left(1).map_err(|refusal| refusal.reason), Err(DenyReason::RosterMismatch));
-    let under = roster_slots::check_newest(&directory, owner(), &chain.heads[1]);
+    let under = roster_slots::check_newest(&directory, owner(), &chain.heads[1].reference());
     assert_eq!(under.map_err(|refusal| refusal.reason), Err(DenyReason::RosterMismatch));
     assert_eq!(load(&directory, owner()).unwrap(), joined);
 }

@@ -1,5 +1,5 @@
-//! `open_session` against a fake reaper: what it is told, and every answer that must not start a
-//! session. (The answer that does needs a real cgroup: end to end.)
+//! Containment against a fake reaper: what it is told, and every answer that must not let `account`
+//! pass (the answer that does needs a real cgroup: end to end); and what `open_session` enforces.
 use std::os::fd::OwnedFd;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -35,11 +35,10 @@ fn registration(stream: &UnixStream) -> (Register, Vec<OwnedFd>) {
     }
 }
 
-/// A granted handle meets a reaper that answers with these bytes.
-fn session(bench: &Bench, answer: &[u8]) -> (Result<Outcome, Refusal>, Register, usize) {
+/// Two people granted, and the reaper answers the registration with these bytes.
+fn session(bench: &mut Bench, answer: &[u8]) -> (Result<Outcome, Refusal>, Register, usize) {
+    bench.reaper = true;
     let mut script = Bench::script();
-    assert_eq!(bench.grant(&mut script, &Terms::honest()), Ok(Outcome::Allowed));
-    script.user = Some("root".into());
     let path = bench.path("reaper.sock");
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(path).unwrap();
@@ -52,17 +51,20 @@ fn session(bench: &Bench, answer: &[u8]) -> (Result<Outcome, Refusal>, Register,
             assert!(read_frame(&mut stream).is_none(), "nothing more is said");
             (register, descriptors.len())
         });
-        let outcome = bench.open_session(&mut script, &caller(1001));
+        let outcome = bench.grant(&mut script, &Terms::honest());
         let (register, descriptors) = reaper.join().unwrap();
+        // Whatever `account` said, the session phase has nothing to start.
+        script.user = Some("root".into());
+        assert_eq!(bench.open_session(&mut script, &caller(1001)).unwrap_err().reason, DenyReason::NoGrant);
         (outcome, register, descriptors)
     })
 }
 
 #[test]
 fn the_reaper_is_given_a_record_that_proves_itself() {
-    let bench = Bench::new();
+    let mut bench = Bench::new();
     let refused = ReaperReply::Refused(ReaperRefused { reason: DenyReason::RecordFailed });
-    let (outcome, register, descriptors) = session(&bench, &frame(&refused));
+    let (outcome, register, descriptors) = session(&mut bench, &frame(&refused));
     assert_eq!(outcome.unwrap_err().reason, DenyReason::RecordFailed);
     assert_eq!(descriptors, 1, "a pidfd; the bench's terminal is no device");
     let record: GrantRecord = register.record;
@@ -89,39 +91,69 @@ fn no_answer_but_the_right_ones_starts_a_session() {
         (cgroup("/sys/fs/cgroup"), DenyReason::ContainmentFailed),
         (cgroup("relative"), DenyReason::ContainmentFailed),
     ] {
-        let bench = Bench::new();
-        let (outcome, ..) = session(&bench, &answer);
+        let mut bench = Bench::new();
+        let (outcome, ..) = session(&mut bench, &answer);
         assert_eq!(outcome.unwrap_err().reason, expected);
     }
 }
 
-#[test]
-fn a_grant_that_is_over_opens_nothing() {
-    let bench = Bench::new();
-    let mut script = Bench::script();
-    let terms = Terms { statement_ttl_s: 1, certificate_s: 1, ..Terms::honest() };
-    assert_eq!(bench.grant(&mut script, &terms), Ok(Outcome::Allowed));
-    script.user = Some("root".into());
-    let Some(Remembered::Granted(grant)) = script.take() else { panic!("a grant") };
-    // Time is moved, not slept.
-    let mut grant = std::rc::Rc::into_inner(grant).expect("the only one");
-    grant.deadline_boot_ms = crate::clock::boot_ms();
-    script.remembered = Some(Remembered::Granted(std::rc::Rc::new(grant)));
-    let refusal = bench.open_session(&mut script, &caller(1001)).unwrap_err();
-    assert_eq!(refusal.reason, DenyReason::GrantOver);
-}
-
-/// Catalogue: C1 (control: the_reaper_is_given_a_record_that_proves_itself)
-#[test]
-fn a_grant_of_another_boot_opens_nothing() {
-    let bench = Bench::new();
+/// One granted handle whose grant is then changed, at `open_session`.
+fn opened(bench: &Bench, user: &str, change: impl FnOnce(&mut Grant)) -> Result<Outcome, DenyReason> {
     let mut script = Bench::script();
     assert_eq!(bench.grant(&mut script, &Terms::honest()), Ok(Outcome::Allowed));
-    script.user = Some("root".into());
-    let Some(Remembered::Granted(grant)) = script.take() else { panic!("a grant") };
+    script.user = Some(user.into());
+    let Some(Remembered::Granted(grant, leaf)) = script.take() else { panic!("a grant") };
     let mut grant = std::rc::Rc::into_inner(grant).expect("the only one");
-    grant.request.boot_id = "6d1c1d4e-6c1b-4c7e-9f0a-0d6a2b9b7c11".into();
-    script.remembered = Some(Remembered::Granted(std::rc::Rc::new(grant)));
-    let refusal = bench.open_session(&mut script, &caller(1001)).unwrap_err();
-    assert_eq!(refusal.reason, DenyReason::GrantOver);
+    change(&mut grant);
+    script.remembered = Some(Remembered::Granted(std::rc::Rc::new(grant), leaf));
+    let outcome = bench.open_session(&mut script, &caller(1001)).map_err(|refusal| refusal.reason);
+    let again = bench.open_session(&mut script, &caller(1001)).unwrap_err().reason;
+    assert_eq!(again, DenyReason::NoGrant, "a grant opens once");
+    outcome
+}
+
+/// Catalogue: C1 (control: a_grant_opens_one_session_for_its_target_alone)
+#[test]
+fn a_grant_that_is_over_or_of_another_boot_opens_nothing() {
+    // Time is moved, not slept.
+    let over = opened(&Bench::new(), "root", |grant| grant.deadline_boot_ms = crate::clock::boot_ms());
+    assert_eq!(over, Err(DenyReason::GrantOver));
+    let boot = "6d1c1d4e-6c1b-4c7e-9f0a-0d6a2b9b7c11";
+    let other_boot = opened(&Bench::new(), "root", |grant| grant.request.boot_id = boot.into());
+    assert_eq!(other_boot, Err(DenyReason::GrantOver));
+}
+
+/// Catalogue: A12 (control: inline)
+///
+/// Between `account` and `open_session`, another elevation on this host pins a newer roster: one
+/// without an approver, without the host, or only another one. Nothing starts under the older.
+#[test]
+fn what_was_removed_between_the_phases_opens_nothing() {
+    use twinlock_protocol::roster::{Roster, Standing, Suspension};
+    type Change = fn(&mut Roster);
+    let suspended: Change = |roster| {
+        let bob = roster.persons.iter_mut().find(|person| person.id.as_str() == "bob").unwrap();
+        bob.standing = Standing::Suspended(Suspension { by: None });
+    };
+    let removed: Change = |roster| roster.persons.retain(|person| person.id.as_str() != "bob");
+    let host: Change = |roster| roster.hosts.retain(|host| host.id.as_str() != "web01");
+    let shorter: Change = |roster| roster.rules.max_ttl_s = 600;
+    for change in [suspended, removed, host, shorter] {
+        let mut bench = Bench::new();
+        let (head, directory) = (bench.roster.clone(), bench.path("roster"));
+        let (envelope, next) = bench.fixture.step(&head, &["carol", "dave"], change);
+        let pinned = |_: &mut Grant| roster_slots::adopt(&directory, owner(), &next, &envelope).unwrap();
+        assert_eq!(opened(&bench, "root", pinned), Err(DenyReason::RosterMismatch));
+    }
+    // Control: the grant was given under that newer roster.
+    let mut bench = Bench::new();
+    let (head, directory) = (bench.roster.clone(), bench.path("roster"));
+    let (envelope, next) = bench.fixture.step(&head, &["carol", "dave"], shorter);
+    roster_slots::adopt(&directory, owner(), &next, &envelope).unwrap();
+    bench.roster = next;
+    let mut script = Bench::script();
+    let terms = Terms { certificate_s: 300, ..Terms::honest() };
+    assert_eq!(bench.grant(&mut script, &terms), Ok(Outcome::Allowed));
+    script.user = Some("root".into());
+    assert_eq!(bench.open_session(&mut script, &caller(1001)), Ok(Outcome::Allowed));
 }

@@ -187,3 +187,34 @@ fn a_reaper_that_was_killed_adopts_live_grants_and_ends_overdue_ones() {
         drop(terminal);
     });
 }
+
+/// `Defaults !pam_session` leaves the session phase out. The record, the leaf and the end at the
+/// deadline are made before it, so they stand (T4, T5).
+///
+/// Catalogue: P11 (control: inline)
+#[test]
+fn without_a_session_phase_too_a_command_has_its_record_its_leaf_and_its_end() {
+    in_namespace(here!(), |bed| {
+        let installation = ready(bed);
+        let session = "/var/lib/session-ran";
+        bed.wire(&Tail::Lines(format!(
+            "account required pam_twinlock.so\nsession required pam_twinlock.so\n\
+             session required pam_exec.so quiet /bin/touch {session}\n"
+        )));
+        for (defaults, word, phase) in [("", "7011", true), ("Defaults !pam_session\n", "7012", false)] {
+            bed.sudoers(&format!("{defaults}alice ALL=(ALL:ALL) NOPASSWD: ALL"));
+            bed.run("root", &["sh", "-c", &format!("rm -f {}/*.* {session}", world::GRANTS_DIR)]);
+            let terminal = bed.terminal("alice", &["sudo", "sleep", word]);
+            approve_for(&installation, &terminal, 5);
+            eventually("it runs", LIMIT, || sleepers(word) == 1);
+            assert_eq!(std::path::Path::new(session).exists(), phase, "control: the phase ran, or did not");
+            let record = the_record(bed);
+            assert!(record["start"].is_object() && record["end"].is_null(), "on disk while it runs: {record}");
+            let (running, grant) = (Snapshot::take(), record["grant"].as_str().unwrap());
+            let process = running.with_word(word).into_iter().find(|p| p.cmdline[0].ends_with("sleep")).unwrap();
+            assert!(process.cgroup.ends_with(&format!("/{grant}")), "in its leaf: {process:?}");
+            eventually("it ends on time", Duration::from_secs(7), || sleepers(word) == 0);
+            eventually("its end is on record", LIMIT, || the_record(bed)["end"]["reason"] == "expired");
+        }
+    });
+}
