@@ -193,9 +193,11 @@ impl Installation<'_> {
 /// Starts the reaper as its unit does.
 pub(crate) fn start_reaper(world: &World<'_>) -> Daemon {
     let argv = [world::DAEMON, "reaper", "--config", world::REAPER_TOML];
-    // The reaper tells the agent by its uid, and root, whatever a socket's mode lets in.
-    let sockets = [(world::REAPER_SOCK, 0o666), (world::USER_SOCK, 0o666)];
+    let sockets = [(world::REAPER_SOCK, 0o660), (world::USER_SOCK, 0o666)];
     let mut daemon = Daemon::start_activated("reaper", &world.reaper(), &argv, &sockets);
+    // root:twinlock-agent, as the socket's unit has it.
+    let group = Launch::service("twinlock-agent", &[]).uid();
+    std::os::unix::fs::chown(world::REAPER_SOCK, None, Some(group)).expect("its group");
     daemon.wait_for_socket(world::REAPER_SOCK, START);
     daemon
 }

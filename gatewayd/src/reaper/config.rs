@@ -18,7 +18,16 @@ pub struct Config {
     pub agent_uid: u32,
     /// The directory of the leaves, relative to the cgroup2 mount; none: below the reaper's own.
     pub cgroup: Option<PathBuf>,
+    /// For how many days the record of an ended grant is kept, once the gateway has it.
+    pub keep_days: u32,
 }
+
+/// As long as a record is kept when nothing else is said: a year, and what an audit of it takes.
+const KEEP_DAYS: u32 = 400;
+/// `audit report` looks back 90 days by default, and holds the records against the log.
+const KEEP_DAYS_LEAST: u32 = 90;
+/// A hundred years.
+const KEEP_DAYS_MOST: u32 = 36_500;
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +70,12 @@ struct File {
     agent_uid: Option<u32>,
     agent_user: Option<String>,
     cgroup: Option<PathBuf>,
+    #[serde(default = "default_keep_days")]
+    keep_days: u32,
+}
+
+fn default_keep_days() -> u32 {
+    KEEP_DAYS
 }
 
 fn default_socket() -> PathBuf {
@@ -109,8 +124,11 @@ impl File {
             (Some(uid), None) => uid,
             (None, name) => uid_of(name.unwrap_or("twinlock-agent"))?,
         };
-        let Self { socket, user_socket, grants, cgroup, .. } = self;
-        Ok(Config { socket, user_socket, grants, agent_uid, cgroup })
+        if !(KEEP_DAYS_LEAST..=KEEP_DAYS_MOST).contains(&self.keep_days) {
+            return Err(ConfigError::Invalid { key: "keep_days", rule: "must be between 90 and 36500" });
+        }
+        let Self { socket, user_socket, grants, cgroup, keep_days, .. } = self;
+        Ok(Config { socket, user_socket, grants, agent_uid, cgroup, keep_days })
     }
 }
 
@@ -139,7 +157,15 @@ mod tests {
         assert_eq!(config.user_socket, Path::new("/run/twinlock/user.sock"));
         assert_eq!(config.grants, Path::new("/var/lib/twinlock/grants"));
         assert_eq!(config.agent_uid, 771);
-        assert_eq!(config.cgroup, None);
+        assert_eq!((config.cgroup, config.keep_days), (None, 400));
+    }
+
+    #[test]
+    fn records_are_kept_for_at_least_as_long_as_a_report_looks_back() {
+        assert_eq!(check("agent_uid = 1\nkeep_days = 90").unwrap().keep_days, 90);
+        for days in ["0", "89", "36501", "-1", "\"90\"", "90.5"] {
+            assert!(check(&format!("agent_uid = 1\nkeep_days = {days}")).is_err(), "{days}");
+        }
     }
 
     #[test]

@@ -31,6 +31,8 @@ use self::sockets::{Passed, Pulse};
 
 /// How often the reaper looks whether it could still do its work.
 const BEAT: Duration = Duration::from_secs(1);
+/// How often old records are looked for.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// SIGXFSZ on every Linux platform that Rust supports but MIPS and PA-RISC.
 const SIGXFSZ: i32 = 25;
 
@@ -86,15 +88,16 @@ async fn serve(config: Config) -> Result<(), ReaperError> {
         // ProtectProc= or a hidepid mount: ends are kept all the same, but with less in the record.
         tracing::warn!("/proc hides other users' processes: what leaves a session's cgroup cannot be seen");
     }
-    let keeper = Keeper::new(records, leaves.clone(), clock::boot_id()?);
+    let keeper = Keeper::new(records.clone(), leaves.clone(), clock::boot_id()?);
     // Before the sockets open: a session that is overdue must not be overtaken by a new one.
     keeper.adopt()?;
-    let mut listener = |path: &PathBuf, mode| {
-        passed.listener(path, mode).map_err(|source| ReaperError::Socket { path: path.clone(), source })
+    let mut listener = |path: &PathBuf, group| {
+        passed.listener_for(path, 0o666, group).map_err(|source| ReaperError::Socket { path: path.clone(), source })
     };
-    // Anybody may connect; credentials decide what they may say.
-    let modules = listener(&config.socket, 0o666)?;
-    let users = listener(&config.user_socket, 0o666)?;
+    // Credentials decide what a peer may say. Modules (root) and the agent connect to the first, anybody
+    // to the second.
+    let modules = listener(&config.socket, group_of(config.agent_uid))?;
+    let users = listener(&config.user_socket, None)?;
     passed.close_the_rest();
     let pulse = Pulse::default();
     tracing::info!(socket = %config.socket.display(), leaves = %leaves.display(), "the reaper is ready");
@@ -103,6 +106,7 @@ async fn serve(config: Config) -> Result<(), ReaperError> {
         () = clients::serve_users(keeper.clone(), users) => {}
         () = beat(&keeper, &pulse) => {}
         () = sockets::tell_systemd(pulse.clone()) => {}
+        () = prune(records, config.keep_days) => {}
         stopped = sockets::stop_signal() => stopped?,
     }
     tracing::info!("the reaper stops; sessions go on");
@@ -122,5 +126,31 @@ async fn beat(keeper: &Arc<Keeper>, pulse: &Pulse) {
             }
         }
         tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// The agent's own group, where it has a name on this host.
+fn group_of(uid: u32) -> Option<u32> {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok()??;
+    Some(user.gid.as_raw())
+}
+
+/// Removes records that are older than they need to be: now, and every day.
+async fn prune(records: Records, keep_days: u32) {
+    let mut days = tokio::time::interval(DAY);
+    days.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        days.tick().await;
+        let kept = u64::from(keep_days) * DAY.as_secs();
+        let before = twinlock_protocol::UnixTime(clock::wall().0.saturating_sub(kept));
+        let records = records.clone();
+        match tokio::task::spawn_blocking(move || records.prune(before)).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(pruned)) => tracing::info!(pruned, keep_days, "old records were removed"),
+            Ok(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "old records could not be removed");
+            }
+            Err(error) => tracing::error!(%error, "old records could not be removed"),
+        }
     }
 }

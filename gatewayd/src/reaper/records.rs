@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use twinlock_protocol::UnixTime;
 use twinlock_protocol::codec::DecodeError;
 use twinlock_protocol::evidence::{EndNote, GrantRecord};
 use twinlock_protocol::ids::GrantId;
@@ -65,8 +66,11 @@ impl Records {
     /// [`RecordError::Io`] when it is not a writable directory.
     pub fn open(dir: &Path) -> Result<Self, RecordError> {
         let records = Self { dir: dir.to_owned() };
-        for name in records.names()? {
-            if name.ends_with(".new") {
+        let names: std::collections::BTreeSet<String> = records.names()?.into_iter().collect();
+        for name in &names {
+            // A removal that was cut short leaves the mark of an end without its record.
+            let mark = name.strip_suffix(".ended").is_some_and(|grant| !names.contains(&format!("{grant}.json")));
+            if name.ends_with(".new") || mark {
                 let path = records.dir.join(name);
                 std::fs::remove_file(&path).map_err(|source| RecordError::Io { path, source })?;
             }
@@ -173,6 +177,29 @@ impl Records {
             .collect())
     }
 
+    /// Removes the records of grants that ended before `before` and whose end the gateway has
+    /// committed; how many there were. What nobody else has stays, however old it is.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`], when the directory can't be listed or a file not be removed. A record that
+    /// can't be read stays.
+    pub fn prune(&self, before: UnixTime) -> Result<usize, RecordError> {
+        let mut pruned = 0;
+        for name in self.names()? {
+            let Some(grant) = name.strip_suffix(".ended").and_then(GrantId::from_text) else { continue };
+            let over = |end: &EndNote| end.ended_at < before;
+            if !self.read(grant).is_ok_and(|record| record.end.as_ref().is_some_and(over)) {
+                continue;
+            }
+            // The record first: a mark without one only lets a cut-short removal be seen.
+            for path in [self.path(grant), self.dir.join(name)] {
+                std::fs::remove_file(&path).map_err(|source| RecordError::Io { path, source })?;
+            }
+            pruned += 1;
+        }
+        Ok(pruned)
+    }
+
     fn path(&self, grant: GrantId) -> PathBuf {
         self.dir.join(format!("{grant}.json"))
     }
@@ -207,5 +234,81 @@ impl Records {
 
     fn sync_dir(&self) -> std::io::Result<()> {
         File::open(&self.dir)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use twinlock_protocol::Bytes;
+    use twinlock_protocol::evidence::{Authority, Certified, EndReason, GrantRecordFormat};
+    use twinlock_protocol::request::ElevationRequest;
+    use twinlock_protocol::softphone::{self, Fixture};
+
+    use super::*;
+
+    /// The record of a grant that ended at this time, if it has.
+    fn record(ended_at: Option<u64>) -> GrantRecord {
+        let fixture = Fixture::new(b"ca", UnixTime(1_800_000_000));
+        let (request, key) = fixture.request();
+        let signed = fixture.sign_request(&request, &key);
+        let id = ElevationRequest::id_of(&signed.request.0);
+        GrantRecord {
+            format: GrantRecordFormat::GrantRecord,
+            version: 1,
+            grant: id.grant(),
+            start: softphone::start(&request, id, &key, 1),
+            request: signed,
+            authority: Authority::Certificate(Certified {
+                evidence: Bytes(Vec::new()),
+                certificate: Bytes(Vec::new()),
+            }),
+            end: ended_at.map(|at| EndNote {
+                reason: EndReason::Finished,
+                ended_at: UnixTime(at),
+                took_ms: 0,
+                killed: Vec::new(),
+                escaped: Vec::new(),
+                lingered: false,
+            }),
+        }
+    }
+
+    #[test]
+    fn only_what_ended_long_ago_and_the_gateway_has_is_pruned() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::open(dir.path()).unwrap();
+        let keep = |ended_at, noted: &[Noted]| {
+            let record = record(ended_at);
+            records.create(&record).unwrap();
+            for noted in noted {
+                let _ = records.note(record.grant, *noted);
+            }
+            record.grant
+        };
+        let (start, end) = (Noted::Start, Noted::End);
+        let old = keep(Some(99), &[start, end]);
+        let stays = [
+            keep(Some(100), &[start, end]),
+            keep(Some(99), &[start]),
+            keep(Some(99), &[]),
+            keep(None, &[start, end]),
+            keep(None, &[]),
+        ];
+        // One that can't be read, and one whose name is none.
+        let torn = keep(Some(1), &[start, end]);
+        std::fs::write(records.path(torn), "{").unwrap();
+        std::fs::write(dir.path().join("x.ended"), "").unwrap();
+        assert_eq!(records.prune(UnixTime(100)).unwrap(), 1);
+        assert!(!records.exists(old) && !dir.path().join(format!("{old}.ended")).exists());
+        assert!(stays.iter().chain([&torn]).all(|grant| records.exists(*grant)));
+        assert_eq!(records.prune(UnixTime(100)).unwrap(), 0, "and nothing is left to do");
+        // A removal that a crash cut short is finished at the next start.
+        let cut = keep(Some(1), &[start, end]);
+        std::fs::remove_file(records.path(cut)).unwrap();
+        Records::open(dir.path()).unwrap();
+        assert!(!dir.path().join(format!("{cut}.ended")).exists());
+        assert!(stays.iter().all(|grant| records.exists(*grant)));
+        assert_eq!(records.open_ends().unwrap().len(), 4, "what was not committed is still to be told");
     }
 }

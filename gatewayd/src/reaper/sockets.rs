@@ -43,10 +43,19 @@ impl Passed {
     /// # Errors
     /// When it cannot be made, or another process answers there.
     pub fn listener(&mut self, path: &Path, mode: u32) -> Result<UnixListener, Error> {
+        self.listener_for(path, mode, None)
+    }
+
+    /// The same, a new one for its owner, root and this group alone. Where we may not give it to that
+    /// group, `mode` stands: it is the peer's credentials that decide.
+    ///
+    /// # Errors
+    /// As [`Self::listener`].
+    pub fn listener_for(&mut self, path: &Path, mode: u32, group: Option<u32>) -> Result<UnixListener, Error> {
         if let Some(listener) = self.unix(path)? {
             return Ok(listener);
         }
-        let listener = bind(path, mode)?;
+        let listener = bind(path, mode, group)?;
         listener.set_nonblocking(true)?;
         UnixListener::from_std(listener)
     }
@@ -105,7 +114,7 @@ impl Pulse {
     }
 }
 
-fn bind(path: &Path, mode: u32) -> Result<unix::UnixListener, Error> {
+fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<unix::UnixListener, Error> {
     if let Ok(meta) = path.symlink_metadata() {
         if !meta.file_type().is_socket() {
             return Err(Error::new(ErrorKind::AlreadyExists, "something that is no socket is in the way"));
@@ -116,6 +125,14 @@ fn bind(path: &Path, mode: u32) -> Result<unix::UnixListener, Error> {
         std::fs::remove_file(path)?;
     }
     let listener = unix::UnixListener::bind(path)?;
+    let mode = match group.map(|group| std::os::unix::fs::chown(path, None, Some(group))) {
+        Some(Ok(())) => 0o660,
+        Some(Err(error)) => {
+            tracing::warn!(%error, socket = %path.display(), "the socket can't be given to the agent's group");
+            mode
+        }
+        None => mode,
+    };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
@@ -230,6 +247,20 @@ mod tests {
         pulse.clone().beat();
         assert!(pulse.went_on(&mut seen));
         assert!(!pulse.went_on(&mut seen));
+    }
+
+    #[tokio::test]
+    async fn a_socket_for_a_group_is_open_to_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("reaper.sock");
+        let mode = || path.metadata().unwrap().permissions().mode() & 0o777;
+        let own = rustix::process::getegid().as_raw();
+        let listener = Passed::default().listener_for(&path, 0o666, Some(own)).unwrap();
+        assert_eq!(mode(), 0o660);
+        drop(listener);
+        // Control: without a group.
+        let _listener = Passed::default().listener_for(&path, 0o666, None).unwrap();
+        assert_eq!(mode(), 0o666);
     }
 
     /// Catalogue: S2 (control: a_socket_that_nobody_listens_on_is_replaced)
