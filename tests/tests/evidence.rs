@@ -193,9 +193,18 @@ fn inside(value: &mut Value, edit: impl FnOnce(&mut Value)) {
     *value = BASE64URL_NOPAD.encode(&serde_json::to_vec(&content).unwrap()).into();
 }
 
-/// Catalogue: L7 (control: inline)
-#[test]
-fn stock_tools_and_our_own_prove_the_same_grant_and_refuse_the_same_forgeries() {
+/// The certificate of a file's record, or its start.
+fn part<'f>(file: &'f mut Value, field: &str) -> &'f mut Value {
+    let record = &mut file["record"];
+    if field == "certificate" { &mut record["authority"]["certificate"][field] } else { &mut record[field] }
+}
+
+/// How many forgeries there are, and the checks that find them: each of these has a test below.
+const FORGERIES: usize = 24;
+const CHECKS: [&str; 6] = ["roster", "request", "approvals", "answers", "certificate", "start"];
+
+/// Both checks prove the honest grant, and refuse the forgeries that one of these checks finds.
+fn both_tell_forgeries_from_the_grant(checks: &[&str]) {
     let (bench, grant) = (Bench::new(), Grant::new(4));
     let good = grant.honest();
     let path = bench.put(&good);
@@ -222,8 +231,8 @@ fn stock_tools_and_our_own_prove_the_same_grant_and_refuse_the_same_forgeries() 
         edit(&mut file);
         file
     };
-    let evidence = |edit: &dyn Fn(&mut Value)| changed(&|file| inside(&mut file["record"]["evidence"], edit));
-    let swap = |field: &str| changed(&|file| file["record"][field] = foreign["record"][field].clone());
+    let evidence = |edit: &dyn Fn(&mut Value)| changed(&|file| inside(&mut file["record"]["authority"]["certificate"]["evidence"], edit));
+    let swap = |field: &str| changed(&|file| *part(file, field) = part(&mut foreign.clone(), field).clone());
     let cases: Vec<(&str, Value, &str)> = vec![
         ("a roster's byte", changed(&|f| flip(&mut f["rosters"][0]["bytes"], 400)), "roster"),
         ("another roster's first version", changed(&|f| f["rosters"][0] = foreign["rosters"][0].clone()), "roster"),
@@ -269,12 +278,14 @@ fn stock_tools_and_our_own_prove_the_same_grant_and_refuse_the_same_forgeries() 
         ("one person twice", twice, "approvals"),
         ("a denial", denied, "approvals"),
         ("a suspended person's approval", suspended, "answers"),
-        ("the certificate's byte", changed(&|f| flip(&mut f["record"]["certificate"], 120)), "certificate"),
+        ("the certificate's byte", changed(&|f| flip(part(f, "certificate"), 120)), "certificate"),
         ("another certificate", swap("certificate"), "certificate"),
         ("the start's byte", changed(&|f| flip(&mut f["record"]["start"]["signature"], 40)), "start"),
         ("another start", swap("start"), "start"),
     ];
-    for (name, file, check) in cases {
+    assert_eq!(cases.len(), FORGERIES);
+    assert!(cases.iter().all(|(_, _, check)| CHECKS.contains(check)), "a check that no test asks for");
+    for (name, file, check) in cases.into_iter().filter(|(_, _, check)| checks.contains(check)) {
         let path = bench.put(&file);
         let recipe = bench.recipe(&path, &grant.pin());
         assert!(!recipe.status.success(), "{name}: the recipe took it: {}", said(&recipe.stdout));
@@ -294,6 +305,32 @@ fn stock_tools_and_our_own_prove_the_same_grant_and_refuse_the_same_forgeries() 
     assert!(!bench.tool(&path, &other.pin()).status.success());
 }
 
+// Four tests, so that they run beside each other: the recipe starts hundreds of stock tools.
+
+/// Catalogue: L7 (control: inline)
+#[test]
+fn stock_tools_and_our_own_refuse_the_same_forged_rosters() {
+    both_tell_forgeries_from_the_grant(&CHECKS[..1]);
+}
+
+/// Catalogue: L7 (control: inline)
+#[test]
+fn stock_tools_and_our_own_refuse_the_same_forged_requests() {
+    both_tell_forgeries_from_the_grant(&CHECKS[1..2]);
+}
+
+/// Catalogue: L7 (control: inline)
+#[test]
+fn stock_tools_and_our_own_refuse_the_same_forged_approvals() {
+    both_tell_forgeries_from_the_grant(&CHECKS[2..4]);
+}
+
+/// Catalogue: L7 (control: inline)
+#[test]
+fn stock_tools_and_our_own_refuse_the_same_forged_certificates_and_starts() {
+    both_tell_forgeries_from_the_grant(&CHECKS[4..]);
+}
+
 /// Catalogue: A12 (control: inline)
 #[test]
 fn a_grant_under_a_newer_roster_than_its_requests_is_proved_with_that_roster() {
@@ -311,7 +348,7 @@ fn a_grant_under_a_newer_roster_than_its_requests_is_proved_with_that_roster() {
     // Dave was an approver when alice asked, and is suspended where it was decided.
     let dave = grant.file(&[carol.clone(), grant.answer("dave", Decision::Approve)]);
     let mut shortened = good.clone();
-    inside(&mut shortened["record"]["evidence"], |evidence| {
+    inside(&mut shortened["record"]["authority"]["certificate"]["evidence"], |evidence| {
         drop(evidence["rosters"].as_array_mut().unwrap().pop());
     });
     let mut hidden = good.clone();
@@ -407,7 +444,7 @@ fn a_real_grants_evidence_is_checked_by_a_stranger_without_a_network() {
         let foreign = "0".repeat(64);
         assert!(!verify(&foreign).ok() && !follow(&foreign).ok());
         let mut changed: Value = serde_json::from_slice(&bytes).unwrap();
-        inside(&mut changed["record"]["evidence"], |evidence| {
+        inside(&mut changed["record"]["authority"]["certificate"]["evidence"], |evidence| {
             flip(&mut evidence["statements"][1]["assertion"]["signature"], 30);
         });
         bed.write(file, serde_json::to_vec(&changed).unwrap());

@@ -277,3 +277,119 @@ fn a_host_that_left_the_roster_gets_nothing() {
         assert!(!terminal.screen().contains("scan"), "{}", terminal.screen());
     });
 }
+
+/// This machine becomes another host: with keys of its own and what `host join` writes, nothing else.
+#[test]
+fn a_host_that_joins_by_its_token_elevates_with_what_it_pinned() {
+    in_namespace(here!(), |bed| {
+        let mut installation = start(bed);
+        installation.agent.kill();
+        installation.reaper.kill();
+        for file in [world::HOST_KEY, world::AGENT_KEY, world::AGENT_TOML, world::MODULE_TOML, world::REAPER_TOML] {
+            std::fs::remove_file(file).unwrap();
+        }
+        std::fs::remove_dir_all(world::ROSTER_DIR).unwrap();
+        // Control: this machine is no host now.
+        let done = bed.run("alice", &["sudo", "-n", "true"]);
+        assert!(!done.ok(), "{done:?}");
+        let address = format!("127.0.0.1:{}", twinlock_tests::installation::AGENT_PORT);
+        let made: Value =
+            serde_json::from_str(&tool(&["host", "token", "web02", "--gateway", &address, "--json"])).unwrap();
+        let argv = [world::TOOL, "host", "join", made["token"].as_str().unwrap()];
+        let mut join = twinlock_tests::proc::Daemon::start("join", &Launch::person("root"), &argv);
+        join.wait_for_log("which they compare", LIMIT);
+        seal_last(&installation);
+        assert!(join.wait(LIMIT).success(), "{}", join.log());
+        assert_eq!(pinned(), 2);
+        installation.restart_reaper();
+        installation.restart_agent();
+        let mut terminal = bed.terminal("alice", &["sudo", "id", "-un"]);
+        installation.approve_by_two(&terminal, "bob", "carol");
+        assert_eq!(terminal.exit_code(LIMIT), 0, "{}", terminal.screen());
+        assert!(terminal.screen().contains("alice -> root on web02"), "{}", terminal.screen());
+        let shown = tool(&["grants", "--json"]);
+        assert!(shown.contains("web02") && !shown.contains("web01"), "{shown}");
+    });
+}
+
+/// The members of a group of this machine, as getent has them, become requesters by one change.
+#[test]
+fn who_is_imported_from_nss_may_ask() {
+    in_namespace(here!(), |bed| {
+        let installation = start(bed);
+        let add =
+            |file: &str, line: &str| bed.write(file, format!("{}{line}\n", std::fs::read_to_string(file).unwrap()));
+        for (name, uid) in [("ivan", 1011), ("judy", 1012)] {
+            add("/etc/passwd", &format!("{name}:x:{uid}:{uid}:{name} of Ops,,,:/home/{name}:/bin/sh"));
+            add("/etc/shadow", &format!("{name}:!*:19700::::::"));
+            add("/etc/group", &format!("{name}:x:{uid}:"));
+            std::fs::create_dir_all(format!("/home/{name}")).unwrap();
+            bed.write(format!("/var/lib/sudo/lectured/{name}"), "");
+        }
+        add("/etc/group", "ops:x:1020:ivan,judy,alice");
+        bed.write("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n");
+        bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL\n%ops ALL=(ALL:ALL) NOPASSWD: ALL");
+        let listed = bed.run("root", &["getent", "group", "ops"]);
+        assert_eq!(listed.stdout.trim(), "ops:x:1020:ivan,judy,alice", "control: what getent says");
+        // Control: nobody of the roster yet.
+        let mut terminal = bed.terminal("ivan", &["sudo", "id", "-un"]);
+        assert_ne!(terminal.exit_code(LIMIT), 0);
+        assert!(terminal.screen().contains("not a person of the roster"), "{}", terminal.screen());
+
+        let said = tool(&["person", "import", "--nss", "ops"]);
+        assert!(said.contains("in the roster already, unchanged: alice"), "{said}");
+        seal_last(&installation);
+        let roster = tool(&["roster", "show"]);
+        assert!(roster.contains("ivan of Ops (ivan)") && roster.contains("judy of Ops (judy)"), "{roster}");
+        let mut terminal = bed.terminal("ivan", &["sudo", "id", "-un"]);
+        installation.approve_by_two(&terminal, "bob", "carol");
+        assert_eq!(terminal.exit_code(LIMIT), 0, "{}", terminal.screen());
+
+        let nobody = Launch::person("root").run(&[world::TOOL, "person", "import", "--nss", "no-such-group"]);
+        assert!(!nobody.ok() && nobody.stderr.contains("no group no-such-group"), "{nobody:?}");
+        let again = Launch::person("root").run(&[world::TOOL, "person", "import", "--nss", "ops"]);
+        assert!(!again.ok() && again.stderr.contains("nobody new"), "{again:?}");
+    });
+}
+
+/// The gateway is gone, with its address, its key and its CA. Another one stands elsewhere; two people
+/// had signed it in. The host's files name the old one, and nobody touches them.
+#[test]
+fn a_gateway_at_another_address_with_another_ca_is_found_through_the_roster() {
+    in_namespace(here!(), |bed| {
+        let mut installation = start(bed);
+        let host_files = || [world::AGENT_TOML, world::MODULE_TOML].map(|path| std::fs::read(path).unwrap());
+        let before = host_files();
+        let (_, key) = twinlock_protocol::signature::SigningKey::generate().unwrap();
+        let pair = rcgen::KeyPair::try_from(key.as_slice()).unwrap();
+        let pin = Digest::plain(&rcgen::PublicKeyData::subject_public_key_info(&pair));
+        tool(&["roster", "add-ca", "elevation-2"]);
+        seal_last(&installation);
+        let cas = installation.roster.roster().cas.clone();
+        tool(&["roster", "remove-ca", cas[0].id.as_str()]);
+        seal_last(&installation);
+        let (old, new) = (format!("127.0.0.1:{}", twinlock_tests::installation::AGENT_PORT), "127.0.0.1:8555");
+        tool(&["roster", "add-gateway", new, "--key", &pin.0.to_text()]);
+        seal_last(&installation);
+        // The host hears of it while the old one is there.
+        let mut terminal = bed.terminal("alice", &["sudo", "id", "-un"]);
+        installation.approve_by_two(&terminal, "bob", "carol");
+        assert_eq!(terminal.exit_code(LIMIT), 0, "{}", terminal.screen());
+        assert_eq!(pinned(), 4);
+
+        installation.gateway.kill();
+        let config = std::fs::read_to_string(world::GATEWAY_TOML).unwrap();
+        assert!(config.contains(&old));
+        bed.write(world::GATEWAY_TOML, config.replace(&old, new));
+        std::fs::write(std::path::Path::new(world::GATEWAY_DIR).join("gateway.key"), key).unwrap();
+        // The agent that comes up knows the new address from the roster on its disk alone.
+        installation.restart_agent();
+        installation.restart_gateway();
+        assert!(std::net::TcpStream::connect(&old).is_err(), "control: nobody is where the host's file says");
+        let mut terminal = bed.terminal("alice", &["sudo", "id", "-un"]);
+        installation.approve_by_two(&terminal, "bob", "carol");
+        assert_eq!(terminal.exit_code(LIMIT), 0, "{}", terminal.screen());
+        assert_eq!((pinned(), host_files()), (4, before));
+        assert!(installation.agent.log().contains(new), "{}", installation.agent.log());
+    });
+}

@@ -2,10 +2,10 @@
 //! what a disk can do to it.
 use std::os::unix::fs::FileExt as _;
 
-use twinlock_protocol::DenyReason;
 use twinlock_protocol::roster::{Roster, RosterEnvelope, Standing, Suspension};
 use twinlock_protocol::slots::{HEADER_BYTES, ROSTER_SLOTS, Slot};
 use twinlock_protocol::wire::module::Refused;
+use twinlock_protocol::{DenyReason, Fixed};
 
 use super::*;
 use crate::roster_slots::{adopt, load};
@@ -343,6 +343,84 @@ fn a_version_is_pinned_once_and_never_replaced_by_its_twin() {
     assert_eq!(pin(&chain.heads[2], &chain.envelopes[1]), Ok(()));
     assert_eq!(pin(&chain.heads[1], &chain.envelopes[0]), Err(DenyReason::RosterMismatch), "a newer one stands");
     assert_eq!(chain.pinned(), 3);
+}
+
+/// A process that writes slots is killed at random moments, some of them in the middle of a write:
+/// what counts is the last version that it had stored, or the one that it was storing.
+///
+/// Catalogue: I2 (control: inline)
+#[test]
+fn whoever_is_killed_while_writing_slots_leaves_the_last_version_or_the_next() {
+    use std::io::{BufRead as _, BufReader};
+    // As long as rosters get, so that a write takes its time.
+    let bench = Bench::with(|fixture| {
+        for number in 0..800 {
+            let mut person = twinlock_protocol::softphone::person(&format!("user{number}"), &[], Vec::new());
+            person.name = format!("number {number}{}", " of many".repeat(10));
+            fixture.roster.persons.push(person);
+        }
+    });
+    let mut chain = Chain { heads: vec![bench.roster.clone()], bench, envelopes: Vec::new() };
+    for ttl_s in [600, 500, 400] {
+        chain = chain.step(&["bob", "carol"], |roster| roster.rules.max_ttl_s = ttl_s);
+    }
+    // In memory where root can: no waiting for a disk, so that kills come closer to the writes.
+    let memory = tempfile::Builder::new().prefix("pam-").tempdir_in("/run");
+    let memory = memory.ok().filter(|place| owner().check_directories(&place.path().join("x")).is_ok());
+    let directory = memory.as_ref().map_or_else(|| chain.bench.path("roster"), |place| place.path().to_owned());
+    for (index, envelope) in chain.envelopes.iter().enumerate() {
+        std::fs::write(chain.bench.path(&format!("envelope{index}")), envelope.to_bytes()).unwrap();
+        std::fs::write(chain.bench.path(&format!("pin{index}")), envelope.digest.as_bytes()).unwrap();
+    }
+    let mut torn = 0;
+    let mut whole = 0;
+    let mut stored: u64 = 0;
+    while torn < 3 || whole < 3 {
+        assert!(torn + whole < 600, "control: {torn} kills hit a write, {whole} did not");
+        let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "tests::rosters::writes_slots_until_it_is_killed", "--ignored", "--nocapture"])
+            .env("SLOTS_OF", chain.bench.path("."))
+            .env("SLOTS_IN", &directory)
+            .env("SLOTS_FROM", stored.to_string())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(writer.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let number = |line: String| line.strip_prefix("stored ").and_then(|number| number.parse::<u64>().ok());
+        let first = lines.find_map(number).expect("it writes");
+        std::thread::sleep(std::time::Duration::from_micros(u64::from(u16::from_le_bytes(random())) / 8));
+        writer.kill().unwrap();
+        assert!(!writer.wait().unwrap().success());
+        let last = lines.filter_map(number).last().unwrap_or(first);
+        let (roster, failed) = roster_slots::newest(&directory, owner()).expect("a slot always counts");
+        let digest = |number: u64| chain.envelopes[usize::try_from(number % 3).unwrap()].digest;
+        let at = [last, last + 1].into_iter().find(|number| digest(*number) == roster.digest());
+        stored = at.unwrap_or_else(|| panic!("neither {last} nor the next, after {torn} torn writes"));
+        match failed {
+            Some(_) => torn += 1,
+            None => whole += 1,
+        }
+        assert!(failed.is_none() || stored == last, "a torn slot never counts");
+    }
+}
+
+/// Stores one version after the other, and says so once each is on disk.
+#[test]
+#[ignore = "the process that whoever_is_killed_while_writing_slots_leaves_the_last_version_or_the_next kills"]
+#[allow(clippy::print_stdout)] // its parent reads it
+fn writes_slots_until_it_is_killed() {
+    let bench = PathBuf::from(std::env::var_os("SLOTS_OF").expect("its parent"));
+    let directory = PathBuf::from(std::env::var_os("SLOTS_IN").unwrap());
+    let from: u64 = std::env::var("SLOTS_FROM").unwrap().parse().unwrap();
+    let bytes = [0, 1, 2].map(|index| std::fs::read(bench.join(format!("envelope{index}"))).unwrap());
+    let pins = [0, 1, 2].map(|index| std::fs::read(bench.join(format!("pin{index}"))).unwrap());
+    let pins = pins.map(|pin| twinlock_protocol::Digest(Fixed(pin.try_into().unwrap())));
+    for number in from + 1.. {
+        let index = usize::try_from(number % 3).unwrap();
+        roster_slots::store(&directory, owner(), number, pins[index], &bytes[index]).unwrap();
+        println!("stored {number}");
+    }
 }
 
 /// An administrator who trusts another chain starts again below what the slots have seen.

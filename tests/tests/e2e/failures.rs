@@ -4,8 +4,9 @@
 use std::fs;
 use std::time::Duration;
 
-use twinlock_tests::installation::{Installation, Plan, scan_ticket};
+use twinlock_tests::installation::{Installation, MONITOR_PORT, Plan, now, scan_ticket};
 use twinlock_tests::ns::in_namespace;
+use twinlock_tests::proc::eventually;
 use twinlock_tests::term::SANE;
 use twinlock_tests::{Bed, Tail, here, world};
 
@@ -147,5 +148,70 @@ fn a_socket_that_somebody_else_made_is_not_believed() {
         let _ = fs::remove_file(world::AGENT_SOCK);
         fs::set_permissions("/run/twinlock", std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
         refused(bed, &["twinlock: error:", "agent"]);
+    });
+}
+
+/// What `/healthz` answers: the status line, and the body.
+fn health() -> (String, serde_json::Value) {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", MONITOR_PORT)).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+    (head.lines().next().unwrap().to_owned(), serde_json::from_str(body).unwrap_or_else(|e| panic!("{e}: {text}")))
+}
+
+/// One state of an installation made by this plan: 200 without problems, 503 with them in words.
+fn answers(bed: &Bed, plan: Plan, problems: &[&str]) {
+    bed.wire(&Tail::Twinlock);
+    let installation = plan.start(bed);
+    eventually("the agent is linked", LIMIT, || health().1["agents"] == 1);
+    let (status, told) = health();
+    let failing = !problems.is_empty();
+    assert_eq!(status, if failing { "HTTP/1.1 503 Service Unavailable" } else { "HTTP/1.1 200 OK" });
+    assert_eq!(told["status"], if failing { "failing" } else { "ok" });
+    assert_eq!(told["problems"], serde_json::json!(problems));
+    drop(installation);
+}
+
+/// Catalogue: I3 (control: the_health_of_a_sound_gateway_is_ok)
+#[test]
+fn the_health_of_a_gateway_whose_roster_ends_soon_says_so() {
+    in_namespace(here!(), |bed| {
+        let mut plan = Plan::new();
+        plan.fixture.roster.expires_at = now().plus(6 * 24 * 3600);
+        answers(bed, plan, &["the roster ends within seven days: two people must renew it"]);
+    });
+}
+
+/// Catalogue: I4 (control: the_health_of_a_sound_gateway_is_ok)
+#[test]
+fn the_health_of_a_gateway_whose_roster_has_expired_says_so() {
+    in_namespace(here!(), |bed| {
+        let mut plan = Plan::new();
+        plan.fixture.roster.expires_at = now().plus(3);
+        bed.wire(&Tail::Twinlock);
+        let _installation = plan.start(bed);
+        eventually("it has expired", LIMIT, || health().1["problems"] == serde_json::json!(["the roster has expired"]));
+        assert_eq!(health().0, "HTTP/1.1 503 Service Unavailable");
+    });
+}
+
+#[test]
+fn the_health_of_a_gateway_that_loses_copies_of_its_audit_says_so() {
+    in_namespace(here!(), |bed| {
+        let mut plan = Plan::new();
+        plan.gateway.push_str("[audit]\njson_lines = \"/dev/full\"\n");
+        answers(bed, plan, &["copies of audit rows are lost"]);
+    });
+}
+
+#[test]
+fn the_health_of_a_sound_gateway_is_ok() {
+    in_namespace(here!(), |bed| {
+        let mut plan = Plan::new();
+        plan.gateway.push_str("[audit]\njson_lines = \"/dev/null\"\n");
+        answers(bed, plan, &[]);
     });
 }
