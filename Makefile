@@ -81,6 +81,10 @@ packages: package-deps ## debs and rpms into target/packages; PROFILE=dev for qu
 repro: package-deps ## builds the packages in two folders and compares them bit for bit
 	@packaging/scripts/repro
 
+.PHONY: rpm-cycle
+rpm-cycle: package-deps ## the rpms of target/packages installed, upgraded, refused and erased in a scratch root (as root)
+	@packaging/scripts/rpm-cycle $(or $(OUT),$(TARGET)/packages)
+
 .PHONY: check-units
 check-units: ## how exposed the services are, with the bounds that fail a build
 	@packaging/scripts/check-units

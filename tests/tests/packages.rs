@@ -143,8 +143,9 @@ fn the_package_stays_while_a_stack_names_the_module_or_its_helper_fails() {
         bed.write("/etc/pam.d/x", "account required pam_permit.so\naccount required pam_twinlock.so\n");
         let (gone, said) = remove(&helper("exit 0"));
         assert!(!gone && said.contains("/etc/pam.d/x"), "a helper that did not see it: {said}");
+        bed.write("/etc/pam.d/y.dpkg-old", "account required pam_twinlock.so\n");
         let (gone, _) = remove(&helper("sed -i /twinlock/d /etc/pam.d/x"));
-        assert!(gone, "control: the helper takes it out");
+        assert!(gone, "control: the helper takes it out, and a copy that dpkg left is no service");
     });
 }
 
