@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::path::Path;
 use std::rc::Rc;
 
+use twinlock_protocol::break_glass::verify_request;
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::evidence::SignedRequest;
 use twinlock_protocol::ids::TerminalCode;
@@ -16,11 +17,12 @@ use twinlock_protocol::request::{
 };
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::signature::{PublicKey, SigningKey};
-use twinlock_protocol::verify::{VerifiedRequest, verify_request};
+use twinlock_protocol::verify::VerifiedRequest;
 use twinlock_protocol::{Bytes, DenyReason, Fixed, escape, limits};
 use zeroize::Zeroizing;
 
 use crate::ask::Asking;
+use crate::break_glass::Offline;
 use crate::cgroup;
 use crate::clock::{boot_ms, time_of_day, wall};
 use crate::command_line::{self, Asked, Questions, Reading, ShellSource, TargetWord};
@@ -113,7 +115,7 @@ pub fn account<S: Conversation + GrantStore>(
     let code = session_key::terminal_code()?;
     let request = request(&config, &roster, &facts, requester, &asked, wish, &code, session, key.public())?;
     let request = sign(&config, world.owner, &roster, &request, &key)?;
-    wait(session, world, &config, &roster, &request, &facts, &terminal, &code, pkcs8, &signals, link)
+    wait(session, world, &config, &roster, &request, &facts, &terminal, &code, pkcs8, asked.questions, &signals, link)
 }
 
 /// The terminal to show the request on. Without one, or where nobody wants to wait, there is no
@@ -267,6 +269,7 @@ fn wait<S: Conversation + GrantStore>(
     terminal: &Terminal,
     code: &TerminalCode,
     pkcs8: Zeroizing<Vec<u8>>,
+    questions: Questions,
     signals: &Signals,
     link: Option<Link>,
 ) -> Result<Outcome, Refusal> {
@@ -282,8 +285,16 @@ fn wait<S: Conversation + GrantStore>(
         deadline_ms,
         link,
         newcomers: Vec::new(),
+        taken: false,
     };
-    let mut screen = Screen::new(Look::of(&facts.environment, config.qr), head(roster, request));
+    let look = Look::of(&facts.environment, config.qr);
+    let offline = Offline { config, owner, roster, request, questions, look };
+    let mut screen = Screen::new(look, head(roster, request));
+    if config.roster_dir.with_file_name("break-glass").join("banner").exists() {
+        session.tell(
+            "twinlock: break-glass was used on this host, and nobody has reviewed it: twinlock break-glass status",
+        );
+    }
     terminal.flush_input();
     let answered = asking.ask(session, terminal, &mut screen, signals);
     let own = Own {
@@ -295,12 +306,21 @@ fn wait<S: Conversation + GrantStore>(
         roster_dir: &config.roster_dir,
         owner,
     };
-    let verified = answered.and_then(|granted| verify(&own, &granted, pkcs8, Now { wall: wall(), boot_ms: boot_ms() }));
-    let verified = verified.map_err(|refusal| asking.audit(refusal, signals));
-    let last = verified.as_ref().map(last_lines).unwrap_or_default();
-    screen.close(session, terminal.size(), &last);
+    let granted = match answered {
+        Ok(granted) => verify(&own, &granted, pkcs8, Now { wall: wall(), boot_ms: boot_ms() }).map(|verified| {
+            let last = last_lines(&verified);
+            (verified.grant, last)
+        }),
+        Err(refusal) => offline.after(refusal, asking.taken).and_then(|()| {
+            screen.close(session, terminal.size(), &[]);
+            offline.ask(session, terminal, signals, pkcs8)
+        }),
+    };
+    let granted = granted.map_err(|refusal| asking.audit(refusal, signals));
+    let last = granted.as_ref().map(|(_, last)| last.as_slice()).unwrap_or_default();
+    screen.close(session, terminal.size(), last);
     terminal.flush_input();
-    let grant = verified?.grant;
+    let (grant, _) = granted?;
     signals.check()?;
     // Here and not in `open_session`, which `Defaults !pam_session` leaves out.
     let leaf = (world.contain)(config, owner, &grant, terminal, signals)?;

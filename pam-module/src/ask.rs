@@ -50,6 +50,8 @@ pub struct Asking<'a> {
     /// Who approved by the gateway's word and is not in the pinned roster: a newer one, which comes
     /// with the evidence, must have them.
     pub newcomers: Vec<PersonId>,
+    /// A gateway took the request.
+    pub taken: bool,
 }
 
 /// What is known of the request so far.
@@ -234,6 +236,7 @@ impl Asking<'_> {
                 }
                 progress.link = LinkState::Up;
                 progress.accepted = true;
+                self.taken = true;
                 // After a resume: approvals that were given while the link was lost.
                 for person in accepted.approved {
                     self.approved(person, progress)?;

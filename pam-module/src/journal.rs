@@ -21,8 +21,17 @@ pub fn refused(what: &str, refusal: &Refusal) {
         false => (WARNING, "refused", None),
     };
     let Some(detail) = refusal.logged.as_deref().or(otherwise) else { return };
-    let detail = twinlock_protocol::escape::visible(detail.as_bytes());
-    let line = format!("<{priority}>pam_twinlock[{}]: {what}: {how}: {}: {detail}", std::process::id(), row.name);
+    send(priority, &format!("{what}: {how}: {}: {detail}", row.name));
+}
+
+/// Logs what others must notice.
+pub fn alert(what: &str) {
+    send(ALERT, what);
+}
+
+fn send(priority: u32, what: &str) {
+    let what = twinlock_protocol::escape::visible(what.as_bytes());
+    let line = format!("<{priority}>pam_twinlock[{}]: {what}", std::process::id());
     if let Ok(socket) = UnixDatagram::unbound()
         && socket.set_nonblocking(true).is_ok()
     {

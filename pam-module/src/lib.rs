@@ -6,6 +6,7 @@
 
 mod account;
 mod ask;
+mod break_glass;
 mod cgroup;
 mod clock;
 pub mod command_line;

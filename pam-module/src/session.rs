@@ -15,7 +15,7 @@ use twinlock_protocol::evidence::{GrantRecord, GrantRecordFormat, SignedStart, V
 use twinlock_protocol::signature::SigningKey;
 use twinlock_protocol::statement::{StartKind, StartStatement, VERSION as STATEMENT_VERSION};
 use twinlock_protocol::wire::WIRE_VERSION;
-use twinlock_protocol::wire::reaper::{Joined, ReaperReply, ReaperRequest, Register};
+use twinlock_protocol::wire::reaper::{Joined, ReaperRequest, Register, RegisterReply};
 use twinlock_protocol::{Bytes, DenyReason, limits};
 
 use crate::account::{Outcome, World};
@@ -152,14 +152,14 @@ fn register_and_join(
     descriptors.extend(device.as_ref().map(|device| device.as_fd()));
     link.send_with(&ReaperRequest::Register(Box::new(register)), &descriptors, signals)?;
     match reply(&mut link, give_up_at, signals)? {
-        ReaperReply::Registered(registered) => {
+        RegisterReply::Registered(registered) => {
             cgroup::join(Path::new(&registered.cgroup), config, &grant.id.grant().to_string())?;
         }
         other => return Err(unexpected(&other)),
     }
     link.send(&JoinedFrame(Joined {}), signals)?;
     match reply(&mut link, give_up_at, signals)? {
-        ReaperReply::Confirmed(_) => {}
+        RegisterReply::Confirmed(_) => {}
         other => return Err(unexpected(&other)),
     }
     link.hold_until_exit();
@@ -171,7 +171,7 @@ fn register_and_join(
 #[serde(transparent)]
 struct JoinedFrame(Joined);
 
-fn reply(link: &mut Link, give_up_at: u64, signals: &Signals) -> Result<ReaperReply, LinkError> {
+fn reply(link: &mut Link, give_up_at: u64, signals: &Signals) -> Result<RegisterReply, LinkError> {
     loop {
         let now = boot_ms();
         if now >= give_up_at {
@@ -183,9 +183,9 @@ fn reply(link: &mut Link, give_up_at: u64, signals: &Signals) -> Result<ReaperRe
     }
 }
 
-fn unexpected(reply: &ReaperReply) -> LinkError {
+fn unexpected(reply: &RegisterReply) -> LinkError {
     match reply {
-        ReaperReply::Refused(refused) => LinkError::Ended(refused.reason.into()),
+        RegisterReply::Refused(refused) => LinkError::Ended(refused.reason.into()),
         _ => LinkError::Broken("an answer out of turn".to_owned()),
     }
 }

@@ -102,6 +102,27 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// Runs a question of the application's with the signals as the application had them: it reads the
+    /// terminal itself, and Ctrl-C must reach it.
+    ///
+    /// # Errors
+    /// [`DenyReason::Cancelled`] when the requester gave up; [`DenyReason::Internal`].
+    pub fn aside<T>(&self, question: impl FnOnce() -> T) -> Result<T, Refusal> {
+        let internal = |error: nix::Error| Refusal::logging(DenyReason::Internal, format!("signals: {error}"));
+        self.check()?;
+        let blocked = SigSet::thread_get_mask().map_err(internal)?;
+        self.before.thread_set_mask().map_err(internal)?;
+        let answer = question();
+        blocked.thread_set_mask().map_err(internal)?;
+        if !SigSet::thread_get_mask().map_err(internal)?.contains(Signal::SIGTTOU) {
+            return Err(internal(nix::Error::EAGAIN));
+        }
+        self.check()?;
+        Ok(answer)
+    }
+}
+
 impl Drop for Signals {
     fn drop(&mut self) {
         let _as_it_was = self.before.thread_set_mask();

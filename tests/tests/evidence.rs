@@ -231,7 +231,9 @@ fn both_tell_forgeries_from_the_grant(checks: &[&str]) {
         edit(&mut file);
         file
     };
-    let evidence = |edit: &dyn Fn(&mut Value)| changed(&|file| inside(&mut file["record"]["authority"]["certificate"]["evidence"], edit));
+    let evidence = |edit: &dyn Fn(&mut Value)| {
+        changed(&|file| inside(&mut file["record"]["authority"]["certificate"]["evidence"], edit))
+    };
     let swap = |field: &str| changed(&|file| *part(file, field) = part(&mut foreign.clone(), field).clone());
     let cases: Vec<(&str, Value, &str)> = vec![
         ("a roster's byte", changed(&|f| flip(&mut f["rosters"][0]["bytes"], 400)), "roster"),

@@ -3,6 +3,7 @@
 //! lists are made by the issuer that ships and verified by the module's own code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod break_glass;
 mod granted;
 mod link;
 mod newcomers;
@@ -43,6 +44,9 @@ use crate::terminal::{Size, Terminal};
 use crate::trusted::Owner;
 use crate::who::{Account, Accounts, Caller};
 
+/// What is typed, by what was told and the question.
+pub type Answerer = Box<dyn FnMut(&str, &str) -> Result<String, Unanswered>>;
+
 /// A scripted conversation: an unexpected question fails the test, and so does one left over.
 pub struct Script {
     pub service: Option<String>,
@@ -51,6 +55,8 @@ pub struct Script {
     pub answers: VecDeque<Result<String, Unanswered>>,
     pub told: Vec<String>,
     pub remembered: Option<Remembered>,
+    /// Answers in place of `answers`, from what was told and the question.
+    pub answerer: Option<Answerer>,
     /// Panics when it is told something that holds this.
     pub panic_on: Option<&'static str>,
 }
@@ -64,6 +70,7 @@ impl Script {
             answers: VecDeque::new(),
             told: Vec::new(),
             remembered: None,
+            answerer: None,
             panic_on: None,
         }
     }
@@ -81,6 +88,11 @@ impl Conversation for Script {
         assert!(!self.panic_on.is_some_and(|words| text.contains(words)), "as the test wants");
     }
     fn ask(&mut self, question: &str) -> Result<String, Unanswered> {
+        if let Some(mut answerer) = self.answerer.take() {
+            let answer = answerer(&self.text(), question);
+            self.answerer = Some(answerer);
+            return answer;
+        }
         self.answers.pop_front().unwrap_or_else(|| panic!("unexpected question: {question}"))
     }
     fn service(&self) -> Option<String> {

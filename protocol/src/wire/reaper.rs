@@ -94,6 +94,19 @@ pub enum ReaperReply {
     Dropped(DroppedGrant),
 }
 
+/// What whoever registers hears: of [`ReaperReply`], what is for it. The module reads no more than
+/// that; everything else is out of turn.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegisterReply {
+    /// See [`ReaperReply::Registered`].
+    Registered(Registered),
+    /// See [`ReaperReply::Confirmed`].
+    Confirmed(Confirmed),
+    /// See [`ReaperReply::Refused`].
+    Refused(ReaperRefused),
+}
+
 /// The leaf cgroup is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
