@@ -298,6 +298,9 @@ fn a_host_that_joins_by_its_token_elevates_with_what_it_pinned() {
         let argv = [world::TOOL, "host", "join", made["token"].as_str().unwrap()];
         let mut join = twinlock_tests::proc::Daemon::start("join", &Launch::person("root"), &argv);
         join.wait_for_log("which they compare", LIMIT);
+        // The words come from its own keys, before the gateway has heard of it.
+        let proposed = || tool(&["roster", "proposals", "--json"]).contains("web02");
+        twinlock_tests::proc::eventually("the gateway has the proposal", LIMIT, proposed);
         seal_last(&installation);
         assert!(join.wait(LIMIT).success(), "{}", join.log());
         assert_eq!(pinned(), 2);
