@@ -2,7 +2,7 @@
 //! changed, what is proved before, what confirms it, and that whatever dies in between leaves the old
 //! files or a way back to them, byte for byte.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -289,8 +289,123 @@ fn killed_at_any_moment_it_leaves_whole_files_and_a_way_back() {
             assert!(reverted.ok(), "{reverted:?}");
             assert_eq!(pam_files(), stock, "round {round}");
         }
-        println!("killed: {old} times before, {mixed} times between, {new} times after");
+        println!("enable killed: {old} times before, {mixed} times between, {new} times after");
         assert!(old > 0 && new + mixed > 0, "the points lie on both sides");
+
+        let started = Instant::now();
+        let confirmed = || {
+            assert!(tool(bed, &["enable", "sudo", "--yes", "--no-wait"]).ok());
+            // As if it had been confirmed.
+            fs::remove_file(Path::new(STATE).join("pending.json")).unwrap();
+        };
+        confirmed();
+        println!("to enable: {:?}", started.elapsed());
+        let started = Instant::now();
+        assert!(tool(bed, &["disable", "sudo", "--yes"]).ok());
+        let takes = started.elapsed();
+        assert_eq!(pam_files(), stock, "control");
+        let (mut gated, mut open) = (0, 0);
+        for round in 0..16u32 {
+            if pam_files() != wired {
+                confirmed();
+            }
+            let disabling = bed.terminal("root", &["twinlock", "disable", "sudo", "--yes"]);
+            std::thread::sleep(takes.mul_f64(f64::from(round) / 12.0));
+            twinlock_tests::ns::signal(disabling.pid(), nix::sys::signal::Signal::SIGKILL);
+            kill_all();
+            drop(disabling);
+            let found = pam_files();
+            for (name, file) in found.iter().filter(|(name, _)| !name.ends_with(".twinlock-new")) {
+                assert!(stock.get(name) == Some(file) || wired.get(name) == Some(file), "{name} is neither");
+            }
+            assert!(helper(bed, &["revert"]).ok());
+            match pam_files() {
+                now if now == wired => gated += 1,
+                now if now == stock => open += 1,
+                _ => panic!("round {round}: half gated after the revert"),
+            }
+        }
+        println!("disable killed: {gated} times undone, {open} times done");
+        assert!(gated > 0 && open > 0, "the points lie on both sides");
+    });
+}
+
+/// Killed right after its N-th write to the disk, for every N: whoever watches puts everything back
+/// unasked; a disable and a revert that are killed so are finished, or undone, by the next one.
+///
+/// Catalogue: K3 (control: inline)
+#[test]
+fn killed_after_each_of_its_writes_somebody_else_finishes() {
+    in_namespace_within(here!(), Duration::from_secs(900), |bed| {
+        let _installation = ready(bed);
+        let stock = pam_files();
+        let pending = Path::new(STATE).join("pending.json");
+        let killed_at = |call: &str, nth: u32, argv: &[&str]| {
+            let inject = format!("inject={call}:signal=SIGKILL:when={nth}");
+            let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &inject];
+            !bed.run("root", &[&strace, argv].concat()).ok()
+        };
+        let enabling = ["twinlock", "enable", "sudo", "--yes", "--no-wait"];
+        let confirmed = || {
+            assert!(bed.run("root", &enabling).ok());
+            fs::remove_file(&pending).unwrap();
+        };
+        confirmed();
+        let wired = pam_files();
+        assert!(tool(bed, &["disable", "sudo", "--yes"]).ok());
+        assert_eq!(pam_files(), stock, "control");
+
+        let (mut mixed, mut kills) = (0, 0);
+        for call in ["/rename", "/fsync"] {
+            for nth in 1.. {
+                if !killed_at(call, nth, &enabling) {
+                    break;
+                }
+                kills += 1;
+                let now = pam_files();
+                mixed += usize::from(now != stock && now != wired);
+                // Killed after the last write, it waits like any other.
+                if fs::read_to_string(&pending).is_ok_and(|text| text.contains("\"step\":\"waiting\"")) {
+                    assert_eq!(pam_files(), wired);
+                    break;
+                }
+                eventually("the watchers put it back", LIMIT, || pam_files() == stock);
+                // Killed before there was a watcher, it left a state and nothing else: the next one clears it.
+                assert!(helper(bed, &["revert-at-boot"]).ok());
+                assert!(!pending.exists());
+            }
+            assert!(helper(bed, &["revert"]).ok());
+            assert_eq!(pam_files(), stock);
+        }
+        println!("enable: killed {kills} times, seen half done {mixed} times");
+        assert!(kills >= 8, "each file, and the state before and after");
+
+        for (argv, target) in
+            [(["twinlock", "disable", "sudo", "--yes"].as_slice(), &wired), (&[world::HELPER, "revert"], &stock)]
+        {
+            let mut kills = 0;
+            for nth in 1.. {
+                match argv.len() {
+                    4 => confirmed(),
+                    _ => assert!(bed.run("root", &enabling).ok()),
+                }
+                let killed = killed_at("/rename", nth, argv);
+                kills += u32::from(killed);
+                // Whoever watches may have been first.
+                eventually("it is finished or undone", LIMIT, || {
+                    let done = helper(bed, &["revert"]).ok() && !pending.exists();
+                    done && (pam_files() == stock || pam_files() == *target)
+                });
+                if pam_files() == wired {
+                    assert!(tool(bed, &["disable", "sudo", "--yes"]).ok());
+                }
+                assert_eq!(pam_files(), stock);
+                if !killed {
+                    break;
+                }
+            }
+            assert!(kills >= 4, "{argv:?}: {kills}");
+        }
     });
 }
 

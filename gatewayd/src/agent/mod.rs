@@ -3,7 +3,7 @@
 //! loses or invents can only refuse. It never needs root. Newer rosters pass through it too, and
 //! verify themselves (`chain`).
 
-pub(crate) mod chain;
+mod chain;
 pub mod config;
 mod frames;
 mod limits;

@@ -5,9 +5,9 @@ use twinlock_protocol::limits::ROSTER_WARN_S;
 use twinlock_protocol::request::{Login, Requester, Target};
 use twinlock_protocol::roster::{Host, Person, Roster};
 
-use super::drill::GOOD_FOR_S;
 use super::facts::{Facts, FileFact, Visudo};
 use super::{Finding, Severity};
+use crate::cli::break_glass::drill::GOOD_FOR_S;
 use crate::cli::time;
 
 /// Everything that must hold before anything is enabled; `sudo` adds what is about sudo.
@@ -258,9 +258,9 @@ mod tests {
     use twinlock_protocol::signature::SigningKey;
     use twinlock_protocol::softphone::Fixture;
 
-    use super::super::drill::Drill;
     use super::super::sudoers::Setting;
     use super::*;
+    use crate::cli::break_glass::drill::DrillRecord;
 
     const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -292,7 +292,7 @@ mod tests {
             agent: Ok(()),
             gateway: Ok(()),
             reaper: Ok(()),
-            drill: Ok(Drill {
+            drill: Ok(DrillRecord {
                 version: 1,
                 when: UnixTime(NOW.0 - 100),
                 persons: keys.iter().map(|one| one.person.clone()).collect(),
@@ -353,7 +353,7 @@ mod tests {
     /// Catalogue: K1 (control: a_host_in_order_has_no_failure)
     #[test]
     fn a_drill_that_is_missing_old_from_the_future_or_of_other_keys_does_not_count() {
-        type Break = fn(&mut Drill);
+        type Break = fn(&mut DrillRecord);
         let cases: &[Break] = &[
             |drill| drill.when = UnixTime(NOW.0 - GOOD_FOR_S - 1),
             |drill| drill.when = NOW.plus(1),

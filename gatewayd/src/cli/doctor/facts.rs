@@ -15,11 +15,11 @@ use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::wire::module::{AskRosters, ModuleEvent, ModuleMessage, Resume};
 use twinlock_protocol::wire::reaper::{List, ReaperReply, ReaperRequest};
 use twinlock_protocol::wire::{self, LENGTH_BYTES, WIRE_VERSION};
-use twinlock_protocol::{Digest, Fixed, UnixTime, limits};
+use twinlock_protocol::{Digest, Fixed, UnixTime, codec, limits};
 
-use super::drill::{self, Drill};
 use super::sudoers::{self, Setting};
-use crate::agent::chain;
+use crate::agent::pinned_roster;
+use crate::cli::break_glass::drill::{self, DrillRecord};
 use crate::cli::user;
 use crate::random::random;
 use crate::reaper::clock::wall;
@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Where modules of PAM are, below the root; `*` stands for one multiarch directory.
 const MODULE_DIRS: [&str; 4] = ["usr/lib/*/security", "lib/*/security", "usr/lib64/security", "usr/lib/security"];
 const MODULE: &str = "pam_twinlock.so";
+/// More than two persons and two keys need.
+const DRILL_BYTES: usize = 16 * 1024;
 
 /// A file's owner and mode.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +80,7 @@ pub struct Facts {
     /// The reaper's.
     pub reaper: Result<(), String>,
     /// The last break-glass drill.
-    pub drill: Result<Drill, String>,
+    pub drill: Result<DrillRecord, String>,
     /// sudoers' settings that switch PAM's phases off or move them.
     pub phase_settings: Vec<Setting>,
     /// What `visudo -c` says.
@@ -98,7 +100,7 @@ impl Facts {
         let reaper_toml = table(&root.join("etc/twinlock/reaper.toml")).unwrap_or_default();
         let user_socket = reaper_toml.get("user_socket").and_then(toml::Value::as_str).unwrap_or(user::SOCKET);
         let user_socket = root.join(user_socket.strip_prefix('/').unwrap_or(user_socket));
-        let roster = chain::read(&named("roster_dir", "/var/lib/twinlock/roster"));
+        let roster = pinned_roster(&named("roster_dir", "/var/lib/twinlock/roster"));
         let agent_socket = named("agent_socket", "/run/twinlock/agent.sock");
         let above = roster.as_ref().map_or(0, |roster| roster.roster().version);
         let agent = ask_agent(&agent_socket, above);
@@ -115,11 +117,18 @@ impl Facts {
             gateway: agent.clone().and_then(|()| ask_gateway(&agent_socket)),
             agent,
             reaper: ask_reaper(&user_socket, &named("reaper_socket", "/run/twinlock/reaper.sock")),
-            drill: drill::read(root).map_err(|error| crate::cli::chain(&error)),
+            drill: drill_record(&root.join("var/lib/twinlock/break-glass").join(drill::FILE)),
             phase_settings: sudoers::phase_settings(root),
             visudo: visudo(),
         }
     }
+}
+
+fn drill_record(path: &Path) -> Result<DrillRecord, String> {
+    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let record: DrillRecord =
+        codec::decode("drill", DRILL_BYTES, &bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    if record.version == 1 { Ok(record) } else { Err(format!("{} is of another version", path.display())) }
 }
 
 fn table(path: &Path) -> Result<toml::Table, String> {

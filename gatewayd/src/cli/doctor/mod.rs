@@ -3,7 +3,6 @@
 //! anything.
 
 pub mod checks;
-pub mod drill;
 pub mod facts;
 pub mod sudoers;
 

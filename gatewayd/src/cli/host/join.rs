@@ -97,7 +97,9 @@ pub fn run(arguments: &JoinArgs) -> Result<(), Failure> {
     }
     output::line(&format!("{} pins roster version {}", token.host, roster.roster().version));
     output::line(&format!("  {}", roster.digest().to_hex()));
-    output::line("next: start twinlock-reaper and twinlock-agent, then put the two lines into one PAM service");
+    output::line(
+        "next: start twinlock-reaper and twinlock-agent, try break-glass (twinlock break-glass drill), then: twinlock enable sudo",
+    );
     Ok(())
 }
 
