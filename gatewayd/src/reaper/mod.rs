@@ -117,6 +117,8 @@ async fn serve(config: Config) -> Result<(), ReaperError> {
 /// thread for blocking work, where records are written and sessions are killed.
 async fn beat(keeper: &Arc<Keeper>, pulse: &Pulse) {
     let mut told = None;
+    // A short watchdog is answered every quarter of its period: there is a beat in each of them.
+    let pause = sd_notify::watchdog_enabled().map_or(BEAT, |period| BEAT.min(period / 8));
     loop {
         let keeper = keeper.clone();
         if let Ok(sessions) = tokio::task::spawn_blocking(move || keeper.sessions()).await {
@@ -125,7 +127,7 @@ async fn beat(keeper: &Arc<Keeper>, pulse: &Pulse) {
                 sockets::tell_status(&format!("{sessions} elevated sessions"));
             }
         }
-        tokio::time::sleep(BEAT).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
