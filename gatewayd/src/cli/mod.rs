@@ -75,6 +75,8 @@ enum Command {
     Enable(enable::EnableArgs),
     /// Take a gate away again (as root)
     Disable(enable::DisableArgs),
+    /// What is wrong with this host, and how else one becomes root on it; exits with 1 for warnings, 2 for failures
+    Doctor(doctor::DoctorArgs),
     /// Where to see Twinlock at work
     Demo,
 }
@@ -113,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::BreakGlass(command) => break_glass::run(&command),
         Command::Enable(arguments) => enable::enable(&arguments),
         Command::Disable(arguments) => enable::disable(&arguments),
+        Command::Doctor(arguments) => return doctor::run(&arguments),
         Command::Demo => {
             output::line("make demo, in the source tree, runs the whole of it in a private namespace");
             Ok(())

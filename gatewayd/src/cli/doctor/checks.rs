@@ -250,8 +250,10 @@ pub fn sudo_settings(facts: &Facts) -> Vec<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use std::time::Duration;
+
     use twinlock_protocol::UnixTime;
     use twinlock_protocol::ids::HostId;
     use twinlock_protocol::roster::BreakGlassKey;
@@ -262,10 +264,10 @@ mod tests {
     use super::*;
     use crate::cli::break_glass::drill::DrillRecord;
 
-    const NOW: UnixTime = UnixTime(1_800_000_000);
+    pub(in super::super) const NOW: UnixTime = UnixTime(1_800_000_000);
 
     /// A host on which nothing is wrong; `change` the roster before it is sealed.
-    fn host(change: impl FnOnce(&mut Fixture)) -> Facts {
+    pub(in super::super) fn host(change: impl FnOnce(&mut Fixture)) -> Facts {
         let mut fixture = Fixture::new(b"ca", NOW);
         for name in ["bob", "carol"] {
             let person = fixture.roster.persons.iter().find(|person| person.id.as_str() == name).unwrap().id.clone();
@@ -291,6 +293,7 @@ mod tests {
             logins: vec!["alice".into(), "mallory".into()],
             agent: Ok(()),
             gateway: Ok(()),
+            gateway_took: Some(Duration::from_millis(9)),
             reaper: Ok(()),
             drill: Ok(DrillRecord {
                 version: 1,

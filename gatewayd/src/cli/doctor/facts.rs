@@ -1,13 +1,12 @@
-//! The facts about a host that checks judge: files read below a root, sockets asked. Gathering never
-//! fails; what can't be learnt is a fact as well.
+//! The facts about a host that checks judge: files read below a root, and, where that is the running
+//! system, sockets asked. Gathering never fails; what can't be learnt is a fact as well.
 
-use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use twinlock_protocol::ids::{HostId, RequestId};
@@ -17,6 +16,7 @@ use twinlock_protocol::wire::reaper::{List, ReaperReply, ReaperRequest};
 use twinlock_protocol::wire::{self, LENGTH_BYTES, WIRE_VERSION};
 use twinlock_protocol::{Digest, Fixed, UnixTime, codec, limits};
 
+use super::below::Below;
 use super::sudoers::{self, Setting};
 use crate::agent::pinned_roster;
 use crate::cli::break_glass::drill::{self, DrillRecord};
@@ -26,8 +26,8 @@ use crate::reaper::clock::wall;
 
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Where modules of PAM are, below the root; `*` stands for one multiarch directory.
-const MODULE_DIRS: [&str; 4] = ["usr/lib/*/security", "lib/*/security", "usr/lib64/security", "usr/lib/security"];
+/// Where modules of PAM are; `*` stands for one multiarch directory.
+const MODULE_DIRS: [&str; 4] = ["/usr/lib/*/security", "/lib/*/security", "/usr/lib64/security", "/usr/lib/security"];
 const MODULE: &str = "pam_twinlock.so";
 /// More than two persons and two keys need.
 const DRILL_BYTES: usize = 16 * 1024;
@@ -77,6 +77,8 @@ pub struct Facts {
     pub agent: Result<(), String>,
     /// The gateway's, through the agent.
     pub gateway: Result<(), String>,
+    /// How long that took.
+    pub gateway_took: Option<Duration>,
     /// The reaper's.
     pub reaper: Result<(), String>,
     /// The last break-glass drill.
@@ -88,75 +90,72 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Gathers everything below `root`. Sockets, logins and programs are those of the running system.
+    /// Gathers everything below `root`. Sockets and programs are those of the running system, and are
+    /// left alone where `root` is another's.
     #[must_use]
     pub fn gather(root: &Path) -> Self {
-        let module_toml = table(&root.join("etc/twinlock/module.toml"));
+        let below = Below::new(root);
+        let module_toml = table(&below, "/etc/twinlock/module.toml");
         let named = |key: &str, otherwise: &str| {
             let named = module_toml.as_ref().ok().and_then(|table| table.get(key)).and_then(toml::Value::as_str);
-            let path = named.unwrap_or(otherwise);
-            root.join(path.strip_prefix('/').unwrap_or(path))
+            PathBuf::from(named.unwrap_or(otherwise))
         };
-        let reaper_toml = table(&root.join("etc/twinlock/reaper.toml")).unwrap_or_default();
+        let reaper_toml = table(&below, "/etc/twinlock/reaper.toml").unwrap_or_default();
         let user_socket = reaper_toml.get("user_socket").and_then(toml::Value::as_str).unwrap_or(user::SOCKET);
-        let user_socket = root.join(user_socket.strip_prefix('/').unwrap_or(user_socket));
-        let roster = pinned_roster(&named("roster_dir", "/var/lib/twinlock/roster"));
+        let roster = pinned_roster(&below.on_disk(&named("roster_dir", "/var/lib/twinlock/roster")));
         let agent_socket = named("agent_socket", "/run/twinlock/agent.sock");
         let above = roster.as_ref().map_or(0, |roster| roster.roster().version);
-        let agent = ask_agent(&agent_socket, above);
+        let elsewhere = || Err("this is not the running system".to_owned());
+        let agent = if below.is_running() { ask_agent(&agent_socket, above) } else { elsewhere() };
+        let begun = Instant::now();
+        let gateway = agent.clone().and_then(|()| ask_gateway(&agent_socket));
+        let gateway_took = gateway.is_ok().then(|| begun.elapsed());
+        let reaper_socket = named("reaper_socket", "/run/twinlock/reaper.sock");
+        let running = below.is_running();
         Self {
             now: wall(),
-            modules: module_files(root),
-            host_key: file(&named("host_key", "/etc/twinlock/host.key")),
+            modules: module_files(&below),
+            host_key: below.file(named("host_key", "/etc/twinlock/host.key")),
             host: module_toml.clone().and_then(|table| {
                 let name = table.get("host").and_then(toml::Value::as_str);
                 name.and_then(HostId::new).ok_or_else(|| "it names no host".to_owned())
             }),
             roster,
-            logins: logins(root),
-            gateway: agent.clone().and_then(|()| ask_gateway(&agent_socket)),
+            logins: logins(&below),
+            gateway,
+            gateway_took,
             agent,
-            reaper: ask_reaper(&user_socket, &named("reaper_socket", "/run/twinlock/reaper.sock")),
-            drill: drill_record(&root.join("var/lib/twinlock/break-glass").join(drill::FILE)),
-            phase_settings: sudoers::phase_settings(root),
-            visudo: visudo(),
+            reaper: if running { ask_reaper(Path::new(user_socket), &reaper_socket) } else { elsewhere() },
+            drill: drill_record(&below.on_disk(&Path::new("/var/lib/twinlock/break-glass").join(drill::FILE))),
+            phase_settings: sudoers::phase_settings(&below),
+            visudo: if running { visudo() } else { Visudo::Missing },
         }
     }
 }
 
 fn drill_record(path: &Path) -> Result<DrillRecord, String> {
-    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let record: DrillRecord =
         codec::decode("drill", DRILL_BYTES, &bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     if record.version == 1 { Ok(record) } else { Err(format!("{} is of another version", path.display())) }
 }
 
-fn table(path: &Path) -> Result<toml::Table, String> {
-    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+fn table(below: &Below, path: &str) -> Result<toml::Table, String> {
+    let text = std::fs::read_to_string(below.on_disk(Path::new(path))).map_err(|error| error.to_string())?;
     text.parse().map_err(|error: toml::de::Error| error.message().to_owned())
 }
 
-fn file(path: &Path) -> Option<FileFact> {
-    let meta = fs::metadata(path).ok()?;
-    let is_open = |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.uid() != 0 || meta.mode() & 0o022 != 0);
-    let open_above = path.ancestors().skip(1).filter(is_open).map(Path::to_owned).collect();
-    Some(FileFact { path: path.to_owned(), uid: meta.uid(), gid: meta.gid(), mode: meta.mode(), open_above })
-}
-
 /// Each once: `/lib` is a link to `/usr/lib` on most systems.
-fn module_files(root: &Path) -> Vec<FileFact> {
+fn module_files(below: &Below) -> Vec<FileFact> {
     let mut seen = Vec::new();
     let mut found = Vec::new();
     for dir in MODULE_DIRS {
         let dirs = match dir.split_once("/*/") {
-            None => vec![root.join(dir)],
-            Some((above, below)) => {
-                let entries = fs::read_dir(root.join(above)).into_iter().flatten().flatten();
-                entries.map(|entry| entry.path().join(below)).collect()
-            }
+            None => vec![PathBuf::from(dir)],
+            Some((above, under)) => below.list(above).iter().map(|one| one.join(under)).collect(),
         };
         for path in dirs.into_iter().map(|dir| dir.join(MODULE)) {
-            if let (Ok(meta), Some(fact)) = (fs::metadata(&path), file(&path))
+            if let (Some(meta), Some(fact)) = (below.meta(&path), below.file(&path))
                 && !seen.contains(&(meta.dev(), meta.ino()))
             {
                 seen.push((meta.dev(), meta.ino()));
@@ -167,8 +166,8 @@ fn module_files(root: &Path) -> Vec<FileFact> {
     found
 }
 
-fn logins(root: &Path) -> Vec<String> {
-    let text = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
+fn logins(below: &Below) -> Vec<String> {
+    let text = below.text("/etc/passwd").unwrap_or_default();
     let login = |line: &str| {
         let mut fields = line.split(':');
         let (name, uid) = (fields.next()?, fields.nth(1)?);

@@ -2,13 +2,24 @@
 //! check is a pure function of it. `twinlock enable` refuses over failures; nothing here changes
 //! anything.
 
+mod below;
 pub mod checks;
 pub mod facts;
+mod flow;
+mod pam;
+mod report;
+mod setuid;
+mod stacks;
+mod sudo;
 pub mod sudoers;
+mod survey;
+mod ways;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
+
+pub use self::report::{DoctorArgs, run};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -47,6 +58,12 @@ impl Finding {
     #[must_use]
     pub fn ok(id: &'static str, what: impl Into<String>) -> Self {
         Self { severity: Severity::Ok, id, file: None, line: None, what: what.into(), remedy: None }
+    }
+
+    /// Worth knowing, with what could be done.
+    #[must_use]
+    pub fn note(id: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::failure(id, what, remedy) }
     }
 
     /// Wrong, with what to do.

@@ -3,8 +3,9 @@
 //! reader that thinks it knows better would be the hole.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
+
+use super::below::Below;
 
 /// Files below one another; sudo itself stops at 128.
 const DEEPEST: usize = 128;
@@ -20,61 +21,92 @@ pub struct Setting {
     pub text: String,
 }
 
-/// Every setting below `root` that matters, in the order of reading. What can't be read is skipped:
-/// `visudo -c` says so.
+/// What is of interest in all of sudoers, in the order of reading.
+#[derive(Clone, Debug, Default)]
+pub struct Sudoers {
+    /// Settings that switch a phase off or move it.
+    pub phases: Vec<Setting>,
+    /// Rules and settings that ask for no password, root's own apart.
+    pub passwordless: Vec<Setting>,
+    /// The files and directories that were read.
+    pub read: BTreeSet<PathBuf>,
+}
+
+/// Reads sudoers. What can't be read is skipped: `visudo -c` says so.
 #[must_use]
-pub fn phase_settings(root: &Path) -> Vec<Setting> {
-    let mut reader = Reader { root, seen: BTreeSet::new(), found: Vec::new() };
-    for name in ["etc/sudoers", "etc/sudoers-rs"] {
-        reader.file(&root.join(name), 0);
+pub fn read(below: &Below) -> Sudoers {
+    let mut reader = Reader { below, found: Sudoers::default() };
+    for name in ["/etc/sudoers", "/etc/sudoers-rs"] {
+        reader.file(Path::new(name), 0);
     }
     reader.found
 }
 
-struct Reader<'r> {
-    root: &'r Path,
-    seen: BTreeSet<PathBuf>,
-    found: Vec<Setting>,
+/// [`Sudoers::phases`].
+#[must_use]
+pub fn phase_settings(below: &Below) -> Vec<Setting> {
+    read(below).phases
+}
+
+struct Reader<'b> {
+    below: &'b Below,
+    found: Sudoers,
 }
 
 impl Reader<'_> {
     fn file(&mut self, path: &Path, depth: usize) {
-        if depth > DEEPEST || !self.seen.insert(path.to_owned()) {
+        if depth > DEEPEST || self.found.read.contains(path) {
             return;
         }
-        let Ok(bytes) = fs::read(path) else { return };
-        for (line, text) in logical_lines(&String::from_utf8_lossy(&bytes)) {
+        let Some(text) = self.below.text(path) else { return };
+        self.found.read.insert(path.to_owned());
+        for (line, text) in logical_lines(&text) {
             match include(&text) {
-                Some((Include::File, named)) => self.file(&self.resolved(path, &named), depth + 1),
-                Some((Include::Directory, named)) => self.directory(&self.resolved(path, &named), depth + 1),
-                None => {
-                    let settings = defaults(&text).into_iter().filter(|setting| matters(setting));
-                    self.found.extend(settings.map(|text| Setting { file: path.to_owned(), line, text }));
-                }
+                Some((Include::File, named)) => self.file(&resolved(path, &named), depth + 1),
+                Some((Include::Directory, named)) => self.directory(&resolved(path, &named), depth + 1),
+                None => self.line(path, line, &text),
             }
         }
     }
 
+    fn line(&mut self, path: &Path, line: usize, text: &str) {
+        let setting = |text: String| Setting { file: path.to_owned(), line, text };
+        let settings = defaults(text);
+        if asks_no_password(text, &settings) {
+            self.found.passwordless.push(setting(text.to_owned()));
+        }
+        self.found.phases.extend(settings.into_iter().filter(|one| matters(one)).map(setting));
+    }
+
     /// Names with a dot or a tilde at the end are passed over, as sudo does.
     fn directory(&mut self, path: &Path, depth: usize) {
-        let Ok(entries) = fs::read_dir(path) else { return };
-        let mut names: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        names.sort();
-        for file in names {
+        self.found.read.insert(path.to_owned());
+        for file in self.below.list(path) {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if !name.contains('.') && !name.ends_with('~') {
                 self.file(&file, depth);
             }
         }
     }
+}
 
-    fn resolved(&self, from: &Path, named: &str) -> PathBuf {
-        let named = named.replace("%h", &hostname());
-        match Path::new(&named).strip_prefix("/") {
-            Ok(absolute) => self.root.join(absolute),
-            Err(_) => from.parent().unwrap_or(self.root).join(named),
-        }
+fn resolved(from: &Path, named: &str) -> PathBuf {
+    let named = named.replace("%h", &hostname());
+    from.parent().unwrap_or(Path::new("/")).join(named)
+}
+
+/// Whether a line lets somebody run something without a password: sudo calls PAM's account phase all
+/// the same.
+fn asks_no_password(line: &str, settings: &[String]) -> bool {
+    if line.starts_with('#') || line.contains("_Alias") {
+        return false;
     }
+    if line.starts_with("Defaults") {
+        return settings.iter().any(|setting| setting.starts_with('!') && setting.contains("authenticate"));
+    }
+    let rule = line.split('#').next().unwrap_or_default();
+    let who = rule.split_whitespace().next().unwrap_or_default();
+    rule.contains("NOPASSWD:") && who != "root"
 }
 
 fn hostname() -> String {
@@ -181,17 +213,37 @@ fn matters(setting: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
 
-    fn found(files: &[(&str, &str)]) -> Vec<(String, usize, String)> {
+    fn read_all(files: &[(&str, &str)]) -> Sudoers {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = root.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let short = |path: &Path| path.strip_prefix(root.path()).unwrap().display().to_string();
-        phase_settings(root.path()).into_iter().map(|one| (short(&one.file), one.line, one.text)).collect()
+        read(&Below::new(root.path()))
+    }
+
+    fn found(files: &[(&str, &str)]) -> Vec<(String, usize, String)> {
+        let short = |path: &Path| path.strip_prefix("/").unwrap().display().to_string();
+        read_all(files).phases.into_iter().map(|one| (short(&one.file), one.line, one.text)).collect()
+    }
+
+    #[test]
+    fn rules_without_a_password_are_found_and_others_are_not() {
+        for line in
+            ["alice ALL=(ALL) NOPASSWD: ALL", "%ops ALL = NOPASSWD:/bin/ls, PASSWD: ALL", "Defaults:bob !authenticate"]
+        {
+            assert_eq!(read_all(&[("etc/sudoers", line)]).passwordless.len(), 1, "{line}");
+        }
+        for line in
+            ["alice ALL=(ALL) ALL", "root ALL=(ALL) NOPASSWD: ALL", "# x ALL=NOPASSWD: ALL", "Defaults authenticate"]
+        {
+            assert_eq!(read_all(&[("etc/sudoers", line)]).passwordless, [], "{line}");
+        }
     }
 
     #[test]

@@ -24,8 +24,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use nix::unistd::{Uid, User};
 
-use self::lines::Gate;
-use self::state::{Doing, Pending, Places, Step};
+pub use self::lines::{CLOSES, Gate, MODULE, OPENS, Phase, Unfit, is_wired, lines_with_module, own_lines, unwire};
+pub use self::state::Places;
+use self::state::{Doing, Pending, Step};
 use self::watch::HELPER;
 use self::wiring::Change;
 use super::doctor::facts::Facts;
