@@ -385,7 +385,7 @@ fn polkit_findings(ways: &Ways) -> Vec<Finding> {
     };
     // The first rule that answers decides; its administrators may be root alone.
     let listed = first.text.split_once('[').map_or("", |(_, rest)| rest.trim_end_matches(['}', ')', ';', ' ', ']']));
-    let listed = listed.replace('"', "").replace('\'', "");
+    let listed = listed.replace(['"', '\''], "");
     if listed != "unix-user:root" && listed != "unix-user:0" {
         findings.push(Finding::warning("way-polkit-admin", what(&listed), remedy).at(&first.file, Some(first.line)));
     }
