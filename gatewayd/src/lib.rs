@@ -6,6 +6,7 @@ pub mod agent;
 pub mod api;
 pub mod approval;
 pub mod audit;
+pub mod break_glass;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -91,8 +91,8 @@ impl Offline<'_> {
         journal::alert(&format!("break-glass asked for, grant {grant}"));
         conversation.tell(&self.head());
         let mut answers = Answers { give_up_at: give_up_at(), wrong: 0, empty: 0 };
-        let (one, first) = answers.next(self, conversation, terminal, signals, None)?;
-        let (two, second) = answers.next(self, conversation, terminal, signals, Some(&first))?;
+        let (one, first) = answers.next(self, conversation, signals, None)?;
+        let (two, second) = answers.next(self, conversation, signals, Some(&first))?;
         let opened = VerifiedBreakGlass::new(self.roster, self.request, first, second)?;
         let [one_name, two_name] = opened.holders().each_ref().map(|holder| self.name(&holder.person));
         let who = format!("{one_name} and {two_name} approved offline");
@@ -184,13 +184,11 @@ impl Answers {
         &mut self,
         offline: &Offline<'_>,
         conversation: &mut dyn Conversation,
-        terminal: &Terminal,
         signals: &Signals,
         before: Option<&VerifiedOffline>,
     ) -> Result<(Answer, VerifiedOffline), Refusal> {
         let question = format!("twinlock: answer {} of 2: ", 1 + usize::from(before.is_some()));
         loop {
-            terminal.flush_input();
             let typed = signals.aside(|| conversation.ask(&question))?.map_err(|Unanswered| DenyReason::Cancelled)?;
             if boot_ms() >= self.give_up_at {
                 return Err(DenyReason::Expired.into());

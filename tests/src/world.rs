@@ -25,6 +25,8 @@ pub const REAPER_TOML: &str = "/etc/twinlock/reaper.toml";
 pub const GATEWAY_TOML: &str = "/etc/twinlock/gateway.toml";
 /// The roster's directory: two slot files, root writes, group `twinlock` reads.
 pub const ROSTER_DIR: &str = "/var/lib/twinlock/roster";
+/// What break-glass leaves, written by the reaper and, of drills, by root.
+pub const BREAK_GLASS_DIR: &str = "/var/lib/twinlock/break-glass";
 /// GrantRecords, written by the reaper.
 pub const GRANTS_DIR: &str = "/var/lib/twinlock/grants";
 /// The gateway's state.
@@ -116,6 +118,7 @@ impl<'b> World<'b> {
         world.dir("/var/lib/twinlock", "root", 0o755);
         world.dir(ROSTER_DIR, "root", 0o755);
         world.dir(GRANTS_DIR, "twinlock-reaper", 0o700);
+        world.dir(BREAK_GLASS_DIR, "twinlock-reaper", 0o755);
         world.dir(GATEWAY_DIR, "twinlock-gateway", 0o700);
         world.dir("/run/twinlock", "root", 0o755);
         world.dir("/run/twinlock-gateway", "twinlock-gateway", 0o755);

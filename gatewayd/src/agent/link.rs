@@ -228,7 +228,10 @@ async fn read_all(
                 }
             }
             GatewayMessage::Welcome(_) => return LinkError::Wire,
-            GatewayMessage::Module(_) | GatewayMessage::EndGrant(_) | GatewayMessage::Noted(_) => {
+            GatewayMessage::Module(_)
+            | GatewayMessage::EndGrant(_)
+            | GatewayMessage::Noted(_)
+            | GatewayMessage::Reviewed(_) => {
                 if events.send(LinkEvent::Message(message)).await.is_err() {
                     return LinkError::Closed;
                 }

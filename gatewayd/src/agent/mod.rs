@@ -158,6 +158,7 @@ impl Agent {
             LinkEvent::Message(GatewayMessage::Module(message)) => Some(Input::FromGateway(message)),
             LinkEvent::Message(GatewayMessage::EndGrant(order)) => self.tell_reaper(ForReaper::End(order)),
             LinkEvent::Message(GatewayMessage::Noted(noted)) => self.tell_reaper(ForReaper::Noted(noted)),
+            LinkEvent::Message(GatewayMessage::Reviewed(reviewed)) => self.tell_reaper(ForReaper::Reviewed(reviewed)),
             // The link keeps these to itself.
             LinkEvent::Message(GatewayMessage::Welcome(_) | GatewayMessage::Ping(_) | GatewayMessage::Rosters(_)) => {
                 None

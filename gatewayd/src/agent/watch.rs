@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::limits::{FRAME_BYTES, MAX_APPROVE_BY_S, MAX_TTL_S};
 use twinlock_protocol::wire::WIRE_VERSION;
-use twinlock_protocol::wire::agent::{AgentMessage, EndGrant, Noted};
+use twinlock_protocol::wire::agent::{AgentMessage, EndGrant, Noted, Reviewed};
 use twinlock_protocol::wire::reaper::{ReaperReply, ReaperRequest, Watch};
 
 use super::frames::{self, FrameError};
@@ -31,6 +31,8 @@ pub enum ForReaper {
     End(EndGrant),
     /// A report is committed.
     Noted(Noted),
+    /// A break-glass grant is reviewed.
+    Reviewed(Reviewed),
 }
 
 /// Where reports go: the link of the moment, none while there is none.
@@ -114,6 +116,9 @@ async fn once(
                 }
                 Some(ForReaper::Noted(noted)) => {
                     frames::write(&mut writer, &ReaperRequest::Noted(noted)).await?;
+                }
+                Some(ForReaper::Reviewed(reviewed)) => {
+                    frames::write(&mut writer, &ReaperRequest::Reviewed(reviewed)).await?;
                 }
                 None => break Over::AgentStops,
             },

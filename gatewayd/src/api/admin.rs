@@ -158,6 +158,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/grants/{grant}/record", get(record))
         .route("/v1/audit", get(audit))
         .route("/v1/rosters", get(rosters))
+        .merge(super::break_glass::router())
         .merge(super::changes::router())
         .with_state(admin)
 }
@@ -171,6 +172,13 @@ async fn warnings(State(admin): State<Admin>) -> Json<Vec<String>> {
     let mut warnings = admin.warnings.to_vec();
     if left_s < twinlock_protocol::limits::ROSTER_WARN_S {
         warnings.push(format!("the roster expires in {} days; renew it with two signatures", left_s / 86_400));
+    }
+    for kept in crate::break_glass::open(&admin.engine).unwrap_or_default() {
+        let grant = kept.grant;
+        warnings.push(format!(
+            "break-glass was used on {} and not reviewed: twinlock break-glass review {grant}",
+            kept.host
+        ));
     }
     Json(warnings)
 }
@@ -242,6 +250,9 @@ async fn record(
     Path(grant): Path<String>,
 ) -> Result<Json<GrantFile>, Problem> {
     let grant = GrantId::from_text(&grant).ok_or(DenyReason::BadInput)?;
+    if let Some(file) = super::break_glass::record(&engine, grant)? {
+        return Ok(Json(file));
+    }
     let id = engine.store.request_of_grant(grant).map_err(store_problem)?.ok_or(DenyReason::NotFound)?;
     let row = engine.store.request(id).map_err(store_problem)?.ok_or(DenyReason::NotFound)?;
     let session = engine.store.session(id).map_err(store_problem)?;

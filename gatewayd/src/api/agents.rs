@@ -29,6 +29,7 @@ use super::http::{Connections, accept};
 use super::join::{self, Joins};
 use super::tls::RosterAgents;
 use crate::audit;
+use crate::break_glass;
 use crate::request::Event;
 use crate::serve::{Engine, Outgoing, Refusal, ToModule};
 use crate::session::{Report, report};
@@ -170,6 +171,7 @@ async fn attend(engine: &Arc<Engine>, who: &Introduced, frames: Frames, address:
     if sink.send(greeting.into()).await.is_ok() {
         push_rosters(engine, who);
         engine.repeat_orders(host).await;
+        break_glass::repeat_reviews(engine, host);
         let mut writer = tokio::spawn(write(sink, outgoing));
         let why = read(engine, host, &mut stream, &mut writer, &stop).await;
         tracing::info!(%host, %address, why, "an agent's connection ended");

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod agents;
 pub mod approver;
+pub mod break_glass;
 pub mod changes;
 pub mod guard;
 pub mod http;

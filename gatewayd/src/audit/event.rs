@@ -159,6 +159,22 @@ pub enum Event {
     CrlIssued { number: u64, entries: u64 },
     /// A host reported a session's start.
     SessionStarted { grant: GrantId, serial: CertSerial, pid: u32, started_at: UnixTime, record: Digest },
+    /// A host reported a session that two people opened offline, while no gateway could be reached.
+    BreakGlassUsed {
+        grant: GrantId,
+        host: HostId,
+        requesters: Vec<PersonId>,
+        holders: Vec<PersonId>,
+        target_user: String,
+        command: String,
+        ttl_s: u32,
+        started_at: UnixTime,
+        record: Digest,
+    },
+    /// Somebody who took no part looked into it.
+    BreakGlassReviewed { grant: GrantId, person: PersonId },
+    /// A review that was not taken.
+    BreakGlassReviewRefused { grant: GrantId, reason: DenyReason },
     /// A host reported something that is not ours.
     ReportRefused { host: HostId, grant: GrantId, reason: DenyReason },
     /// A host was handed a grant or a denial that does not verify, by us or in our name.
@@ -270,6 +286,8 @@ impl Event {
             Self::InviteContested { .. } => true,
             // V5: a session that this gateway did not grant, or not like this.
             Self::ReportRefused { .. } | Self::ResumeRefused { .. } | Self::CrossSiteRefused { .. } => true,
+            // B5: everybody should know.
+            Self::BreakGlassUsed { .. } => true,
             // V1: two people did not sign this, and somebody said they did.
             Self::EvidenceRefused { .. } => true,
             Self::CodeWrong { tries_left, .. } => *tries_left == 0,

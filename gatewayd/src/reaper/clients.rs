@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use twinlock_protocol::evidence::EndReason;
 use twinlock_protocol::limits;
-use twinlock_protocol::wire::agent::{EndGrant, EndOrder, Ended, Lingering, Noted, Started};
+use twinlock_protocol::wire::agent::{EndGrant, EndOrder, Ended, Lingering, Noted, Reviewed, Started};
 use twinlock_protocol::wire::reaper::{
     Confirmed, DroppedGrant, Grants, Joined, ReaperRefused, ReaperReply, ReaperRequest, Register, Registered,
 };
@@ -155,6 +155,7 @@ async fn first(keeper: &Arc<Keeper>, mut conn: Conn, agent_uid: u32) -> Result<(
         | ReaperRequest::Watch(_)
         | ReaperRequest::EndGrant(_)
         | ReaperRequest::Noted(_)
+        | ReaperRequest::Reviewed(_)
         | ReaperRequest::List(_)
         | ReaperRequest::Drop(_) => {
             tracing::warn!(uid, "a client said what it may not");
@@ -228,6 +229,7 @@ async fn watcher(keeper: &Arc<Keeper>, mut conn: Conn) -> Result<(), ConnError> 
                 match wire::message(&frame.body, limits::FRAME_BYTES)? {
                     ReaperRequest::EndGrant(order) => end_grant(keeper, &mut conn, order, &mut complaints).await?,
                     ReaperRequest::Noted(noted) => note(keeper, noted, &mut complaints).await,
+                    ReaperRequest::Reviewed(reviewed) => take_away(keeper, reviewed).await,
                     ReaperRequest::Register(_) | ReaperRequest::Watch(_) | ReaperRequest::List(_) | ReaperRequest::Drop(_) =>
                         return refuse(&mut conn, DenyReason::NotFound).await,
                 }
@@ -303,6 +305,16 @@ async fn note(keeper: &Arc<Keeper>, noted: Noted, complaints: &mut Complaints) {
     }
 }
 
+/// The gateway's word that somebody reviewed a break-glass grant.
+async fn take_away(keeper: &Arc<Keeper>, reviewed: Reviewed) {
+    let (glass, grant) = (keeper.glass().clone(), reviewed.grant);
+    match tokio::task::spawn_blocking(move || glass.reviewed(grant)).await {
+        Ok(Ok(())) => tracing::info!(%grant, "a break-glass grant is reviewed"),
+        Ok(Err(error)) => tracing::error!(%grant, %error, "a break-glass grant's mark could not be removed"),
+        Err(_) => {}
+    }
+}
+
 /// Anybody: own grants.
 async fn user(keeper: &Arc<Keeper>, mut conn: Conn) -> Result<(), ConnError> {
     let Some(frame) = conn.read_within(USER).await? else { return Ok(()) };
@@ -330,9 +342,11 @@ async fn user(keeper: &Arc<Keeper>, mut conn: Conn) -> Result<(), ConnError> {
             }
         }
         ReaperRequest::List(_) | ReaperRequest::Drop(_) => refuse(&mut conn, DenyReason::WireMismatch).await,
-        ReaperRequest::Register(_) | ReaperRequest::Watch(_) | ReaperRequest::EndGrant(_) | ReaperRequest::Noted(_) => {
-            refuse(&mut conn, DenyReason::NotFound).await
-        }
+        ReaperRequest::Register(_)
+        | ReaperRequest::Watch(_)
+        | ReaperRequest::EndGrant(_)
+        | ReaperRequest::Noted(_)
+        | ReaperRequest::Reviewed(_) => refuse(&mut conn, DenyReason::NotFound).await,
     }
 }
 

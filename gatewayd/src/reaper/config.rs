@@ -14,6 +14,8 @@ pub struct Config {
     pub user_socket: PathBuf,
     /// Where GrantRecords rest.
     pub grants: PathBuf,
+    /// Where break-glass grants are marked until they are reviewed.
+    pub break_glass: PathBuf,
     /// The uid that may watch and pass on orders to end.
     pub agent_uid: u32,
     /// The directory of the leaves, relative to the cgroup2 mount; none: below the reaper's own.
@@ -67,6 +69,8 @@ struct File {
     user_socket: PathBuf,
     #[serde(default = "default_grants")]
     grants: PathBuf,
+    #[serde(default = "default_break_glass")]
+    break_glass: PathBuf,
     agent_uid: Option<u32>,
     agent_user: Option<String>,
     cgroup: Option<PathBuf>,
@@ -90,6 +94,10 @@ fn default_grants() -> PathBuf {
     "/var/lib/twinlock/grants".into()
 }
 
+fn default_break_glass() -> PathBuf {
+    "/var/lib/twinlock/break-glass".into()
+}
+
 impl Config {
     /// Reads the file.
     ///
@@ -105,7 +113,13 @@ impl Config {
 
 impl File {
     fn check(self) -> Result<Config, ConfigError> {
-        for (key, path) in [("socket", &self.socket), ("user_socket", &self.user_socket), ("grants", &self.grants)] {
+        let paths = [
+            ("socket", &self.socket),
+            ("user_socket", &self.user_socket),
+            ("grants", &self.grants),
+            ("break_glass", &self.break_glass),
+        ];
+        for (key, path) in paths {
             if !path.is_absolute() {
                 return Err(ConfigError::Invalid { key, rule: "must be an absolute path" });
             }
@@ -127,8 +141,8 @@ impl File {
         if !(KEEP_DAYS_LEAST..=KEEP_DAYS_MOST).contains(&self.keep_days) {
             return Err(ConfigError::Invalid { key: "keep_days", rule: "must be between 90 and 36500" });
         }
-        let Self { socket, user_socket, grants, cgroup, keep_days, .. } = self;
-        Ok(Config { socket, user_socket, grants, agent_uid, cgroup, keep_days })
+        let Self { socket, user_socket, grants, break_glass, cgroup, keep_days, .. } = self;
+        Ok(Config { socket, user_socket, grants, break_glass, agent_uid, cgroup, keep_days })
     }
 }
 

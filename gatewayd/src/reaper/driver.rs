@@ -268,8 +268,12 @@ mod tests {
     fn a_session_that_takes_long_to_look_at_holds_up_no_other() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("grants")).unwrap();
-        let keeper =
-            Keeper::new(Records::open(&dir.path().join("grants")).unwrap(), dir.path().to_owned(), String::new());
+        let keeper = Keeper::new(
+            Records::open(&dir.path().join("grants")).unwrap(),
+            crate::reaper::glass::Glass::new(dir.path().join("break-glass")),
+            dir.path().to_owned(),
+            String::new(),
+        );
         let leaf = Leaf::create(dir.path(), GrantId::from_text(&"a".repeat(26)).unwrap()).unwrap();
         let events = leaf.dir().join("cgroup.events");
         rustix::fs::mknodat(rustix::fs::CWD, &events, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();

@@ -20,6 +20,7 @@ use super::clients::Complaints;
 use super::clock::{self, BootMs};
 use super::conn::Peer;
 use super::driver::{self, Seat};
+use super::glass::Glass;
 use super::kill;
 use super::process::{self, Origin};
 use super::records::{Noted, RecordError, Records};
@@ -152,6 +153,7 @@ impl State {
 #[derive(Debug)]
 pub struct Keeper {
     records: Records,
+    glass: Glass,
     leaves: PathBuf,
     boot_id: String,
     state: Mutex<State>,
@@ -169,14 +171,20 @@ pub struct Registered {
 impl Keeper {
     /// A keeper of the records in `records` and the leaves below `leaves`.
     #[must_use]
-    pub fn new(records: Records, leaves: PathBuf, boot_id: String) -> Arc<Self> {
-        Arc::new(Self { records, leaves, boot_id, state: Mutex::default() })
+    pub fn new(records: Records, glass: Glass, leaves: PathBuf, boot_id: String) -> Arc<Self> {
+        Arc::new(Self { records, glass, leaves, boot_id, state: Mutex::default() })
     }
 
     /// The records.
     #[must_use]
     pub fn records(&self) -> &Records {
         &self.records
+    }
+
+    /// What break-glass grants leave behind.
+    #[must_use]
+    pub fn glass(&self) -> &Glass {
+        &self.glass
     }
 
     /// Registers a session: checks it, writes its record durably, then makes its leaf.
@@ -238,6 +246,12 @@ impl Keeper {
                         "a record could not be written; the session is refused");
                     DenyReason::RecordFailed
                 }
+            })?;
+            self.glass.mark(&register.record).map_err(|error| {
+                tracing::error!(grant = %register.record.grant, %error,
+                    "a break-glass grant could not be marked; the session is refused");
+                self.close_unstarted(register.record.grant);
+                DenyReason::RecordFailed
             })?;
             Leaf::create(&self.leaves, register.record.grant).map_err(|error| {
                 tracing::error!(grant = %register.record.grant, error = &error as &dyn std::error::Error,

@@ -9,6 +9,7 @@ pub(crate) mod clock;
 pub mod config;
 mod conn;
 mod driver;
+pub(crate) mod glass;
 mod keeper;
 mod kill;
 pub(crate) mod process;
@@ -88,7 +89,8 @@ async fn serve(config: Config) -> Result<(), ReaperError> {
         // ProtectProc= or a hidepid mount: ends are kept all the same, but with less in the record.
         tracing::warn!("/proc hides other users' processes: what leaves a session's cgroup cannot be seen");
     }
-    let keeper = Keeper::new(records.clone(), leaves.clone(), clock::boot_id()?);
+    let glass = glass::Glass::new(config.break_glass.clone());
+    let keeper = Keeper::new(records.clone(), glass, leaves.clone(), clock::boot_id()?);
     // Before the sockets open: a session that is overdue must not be overtaken by a new one.
     keeper.adopt()?;
     let mut listener = |path: &PathBuf, group| {

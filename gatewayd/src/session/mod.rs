@@ -8,9 +8,11 @@ use twinlock_protocol::evidence::{EndNote, GrantRecord};
 use twinlock_protocol::ids::{GrantId, HostId, RequestId};
 use twinlock_protocol::statement::StartStatement;
 use twinlock_protocol::verify;
+use twinlock_protocol::wire::agent::{EndGrant, EndOrder, GatewayMessage};
 use twinlock_protocol::{Bytes, DenyReason};
 
 use crate::audit;
+use crate::break_glass;
 use crate::request::{Event, State};
 use crate::serve::Engine;
 
@@ -42,6 +44,7 @@ pub async fn report(engine: &Arc<Engine>, host: &HostId, grant: GrantId, report:
 }
 
 async fn take(engine: &Arc<Engine>, host: &HostId, grant: GrantId, report: Report) -> Result<(), DenyReason> {
+    let Some(report) = break_glass::take(engine, host, grant, report).await? else { return Ok(()) };
     let id = engine.request_of_grant(grant)?;
     if !engine.is_of_host(id, host) {
         return Err(DenyReason::NotFound);
@@ -78,6 +81,13 @@ fn believe(state: &State, record: &Bytes) -> Result<StartStatement, DenyReason> 
 /// # Errors
 /// [`DenyReason::NotFound`], [`DenyReason::GrantOver`], [`DenyReason::StoreFailed`].
 pub async fn revoke(engine: &Arc<Engine>, grant: GrantId, by_uid: u32) -> Result<RequestId, DenyReason> {
+    if let Some(kept) = break_glass::find(engine, grant)? {
+        // It runs without us: the order is all that there is.
+        engine.note(vec![audit::Event::AdminRevoked { grant, by_uid }]).await;
+        let order = EndGrant { grant, order: EndOrder::Revoked };
+        engine.hub.send(&kept.host, GatewayMessage::EndGrant(order).into());
+        return Ok(kept.request);
+    }
     let id = engine.request_of_grant(grant)?;
     engine.apply(id, Event::Revoke { by_uid }).await?;
     Ok(id)

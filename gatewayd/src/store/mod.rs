@@ -174,6 +174,8 @@ pub enum PaperKind {
     Invite,
     /// A token for a host.
     HostToken,
+    /// A break-glass grant that a host reported, and its review.
+    BreakGlass,
 }
 
 /// A paper at rest.

@@ -51,6 +51,8 @@ pub enum GatewayMessage {
     /// A report ([`AgentMessage::Started`], [`AgentMessage::Ended`]) is committed and need not be
     /// sent again.
     Noted(Noted),
+    /// Somebody reviewed a break-glass grant of this host.
+    Reviewed(Reviewed),
     /// Roster versions above the one of the hello, lowest first: after the welcome, and whenever a
     /// version is sealed. The only word that an agent takes from a gateway whose key it does not know.
     Rosters(Rosters),
@@ -170,6 +172,14 @@ pub struct Noted {
     pub grant: GrantId,
     /// Whether its end is committed too, or only its start.
     pub ended: bool,
+}
+
+/// A break-glass grant is reviewed: its mark and the host's banner may go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reviewed {
+    /// The grant.
+    pub grant: GrantId,
 }
 
 /// Nothing to say.

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::agent::{EndGrant, Ended, Lingering, Noted, Started};
+use super::agent::{EndGrant, Ended, Lingering, Noted, Reviewed, Started};
 use crate::UnixTime;
 use crate::evidence::GrantRecord;
 use crate::ids::GrantId;
@@ -25,6 +25,8 @@ pub enum ReaperRequest {
     EndGrant(EndGrant),
     /// Agent's uid, on a watching connection: the gateway has committed this report.
     Noted(Noted),
+    /// Agent's uid, on a watching connection: somebody reviewed a break-glass grant.
+    Reviewed(Reviewed),
     /// Anybody: my grants.
     List(List),
     /// Anybody: end one of my grants.

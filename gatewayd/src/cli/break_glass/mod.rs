@@ -6,6 +6,7 @@ pub mod signer;
 pub mod words;
 
 mod keys;
+mod review;
 mod status;
 
 use clap::Subcommand;
@@ -22,6 +23,12 @@ pub enum BreakGlassCommand {
     Key(keys::KeyCommand),
     /// Show that two people have their keys at hand (on a host, as root)
     Drill(drill::HostArgs),
+    /// What was used and not reviewed (on the gateway, as root)
+    List(review::ListArgs),
+    /// Close a review, by somebody who neither asked nor answered (on the gateway, as root)
+    Review(review::ReviewArgs),
+    /// Take the banner down when no gateway can (on a host, as root); the system log keeps it
+    Dismiss(status::DismissArgs),
     /// Who has keys, the last drill, what was used and not reviewed (on a host)
     Status(status::StatusArgs),
 }
@@ -35,6 +42,9 @@ pub fn run(command: &BreakGlassCommand) -> Result<(), Failure> {
         BreakGlassCommand::Keygen(arguments) => keys::keygen(arguments),
         BreakGlassCommand::Key(command) => keys::run(command),
         BreakGlassCommand::Drill(arguments) => drill::run(arguments),
+        BreakGlassCommand::List(arguments) => review::list(arguments),
+        BreakGlassCommand::Review(arguments) => review::run(arguments),
+        BreakGlassCommand::Dismiss(arguments) => status::dismiss(arguments),
         BreakGlassCommand::Status(arguments) => status::run(arguments),
     }
 }

@@ -34,7 +34,7 @@ fn keeper() -> (tempfile::TempDir, Arc<Keeper>, GrantId, Live, mpsc::Receiver<Co
     records.create(&record).unwrap();
     let checked = register::read(&record).unwrap();
     let (commands, inbox) = mpsc::channel(COMMANDS);
-    let keeper = Keeper::new(records, dir.path().to_owned(), String::new());
+    let keeper = Keeper::new(records, Glass::new(dir.path().join("break-glass")), dir.path().to_owned(), String::new());
     (dir, keeper, id.grant(), Live::new(&checked, commands), inbox)
 }
 

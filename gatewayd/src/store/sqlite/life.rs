@@ -12,6 +12,7 @@ fn word(kind: PaperKind) -> &'static str {
         PaperKind::Proposal => "proposal",
         PaperKind::Invite => "invite",
         PaperKind::HostToken => "host_token",
+        PaperKind::BreakGlass => "break_glass",
     }
 }
 

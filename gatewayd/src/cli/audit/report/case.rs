@@ -101,6 +101,29 @@ fn tell(cases: &mut BTreeMap<GrantId, Case>, at: UnixTime, event: Event) {
         cases.insert(grant, case);
         return;
     }
+    if let Event::BreakGlassUsed { grant, host, requesters, holders, target_user, command, ttl_s, started_at, record } =
+        event
+    {
+        let case = Case {
+            admitted_at: started_at,
+            requesters,
+            host: Some(host),
+            target: target_user,
+            command,
+            approvers: Some(holders),
+            not_after: started_at.plus(ttl_s.into()),
+            started: Some((started_at, record)),
+            ended: None,
+            denied: None,
+            revoked: None,
+            lingering: None,
+            lingered: false,
+            escaped: Vec::new(),
+            outcome: Outcome::Open,
+        };
+        cases.insert(grant, case);
+        return;
+    }
     let Some(case) = grant_of(&event).and_then(|grant| cases.get_mut(&grant)) else { return };
     match event {
         Event::CertificateIssued { approvers, not_after, .. } => {
