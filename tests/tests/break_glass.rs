@@ -137,7 +137,7 @@ fn with_a_gateway_there_is_no_break_glass_and_without_one_there_is() {
     });
 }
 
-/// Catalogue: B2 (control: inline), B5 (control: inline)
+/// Catalogue: B2, B5 (control: inline)
 #[test]
 fn two_people_open_what_is_cut_off_and_it_is_flagged_until_a_third_has_reviewed_it() {
     in_namespace(here!(), |bed| {
