@@ -3,6 +3,7 @@
 //! modules the trouble and tells it which gateways the people's signatures vouch for; nobody
 //! believes it, and it never writes a slot.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,19 @@ impl Chain {
             fits
         });
         Rosters { envelopes: fits.map(|(_, bytes)| bytes.clone()).collect() }
+    }
+
+    /// What a gateway that has no more than version `above` lost: from the slots, which hold the pinned
+    /// version and the one before, and from what other gateways handed over.
+    #[must_use]
+    pub fn for_gateway(&self, above: u64) -> Vec<Bytes> {
+        let mut found: BTreeMap<u64, Bytes> = ROSTER_SLOTS
+            .iter()
+            .filter_map(|name| read_slot(&self.slots.join(name)))
+            .map(|slot| (slot.version, Bytes(slot.payload)))
+            .collect();
+        found.extend(self.steps.iter().cloned());
+        found.into_iter().filter(|(version, _)| *version > above).map(|(_, bytes)| bytes).collect()
     }
 
     /// Whether the newest roster lists a gateway with this key.

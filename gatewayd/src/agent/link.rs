@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use twinlock_protocol::bytes::Fixed;
 use twinlock_protocol::limits;
 use twinlock_protocol::wire::WIRE_VERSION;
-use twinlock_protocol::wire::agent::{AgentMessage, GatewayMessage, Hello, PING_S, Ping, SILENCE_S, Welcome};
+use twinlock_protocol::wire::agent::{AgentMessage, GatewayMessage, Hello, PING_S, Ping, Rosters, SILENCE_S, Welcome};
 
 use super::chain::Chain;
 use super::config::{Config, name_of};
@@ -185,7 +185,15 @@ async fn connect(gateway: &str, known: &Known, tls: &TlsConnector) -> Result<(St
     let hello = AgentMessage::Hello(Hello { wire: WIRE_VERSION, host: known.config.host.clone(), roster, software });
     frames::write(&mut stream, &hello).await?;
     match frames::read(&mut stream, limits::SMALL_FRAME_BYTES).await? {
-        Some(GatewayMessage::Welcome(Welcome { wire: WIRE_VERSION, .. })) => Ok((stream, key)),
+        Some(GatewayMessage::Welcome(Welcome { wire: WIRE_VERSION, roster: head, .. })) => {
+            let lost = if head < roster { known.chain().for_gateway(head) } else { Vec::new() };
+            // One in a frame: two may not fit.
+            for bytes in lost {
+                let rosters = AgentMessage::Rosters(Rosters { envelopes: vec![bytes] });
+                frames::write(&mut stream, &rosters).await?;
+            }
+            Ok((stream, key))
+        }
         Some(_) => Err(LinkError::Wire),
         None => Err(LinkError::Closed),
     }

@@ -180,6 +180,7 @@ async fn warnings(State(admin): State<Admin>) -> Json<Vec<String>> {
             kept.host
         ));
     }
+    warnings.extend(admin.engine.recovery_warnings());
     Json(warnings)
 }
 

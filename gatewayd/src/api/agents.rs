@@ -166,7 +166,12 @@ async fn attend(engine: &Arc<Engine>, who: &Introduced, frames: Frames, address:
     // Whatever an earlier connection carried is up again only when its module says so.
     lose_links(engine, host).await;
     let (mut sink, mut stream) = frames.split();
-    let welcome = Welcome { wire: WIRE_VERSION, software: env!("CARGO_PKG_VERSION").to_owned() };
+    let head = engine.roster().version;
+    if engine.is_ahead(host, who.roster) {
+        tracing::error!(%host, roster = who.roster, head, "a host pins a newer roster than this gateway has");
+        engine.note(vec![audit::Event::HostAhead { host: host.clone(), roster: who.roster, head }]).await;
+    }
+    let welcome = Welcome { wire: WIRE_VERSION, roster: head, software: env!("CARGO_PKG_VERSION").to_owned() };
     let greeting = codec::encode(&GatewayMessage::Welcome(welcome));
     if sink.send(greeting.into()).await.is_ok() {
         push_rosters(engine, who);
@@ -294,6 +299,7 @@ async fn take(engine: &Arc<Engine>, host: &HostId, message: AgentMessage) {
             // Refusals are audited; the end report will follow in any case.
             let _outcome = report(engine, host, lingering.grant, Report::Lingering(lingering.processes)).await;
         }
+        AgentMessage::Rosters(rosters) => engine.take_over(host, &rosters).await,
         AgentMessage::Ping(Ping {}) => {}
         // A second hello says nothing that the first did not.
         AgentMessage::Hello(_) => {}

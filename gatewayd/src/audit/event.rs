@@ -42,6 +42,13 @@ pub enum Withdrawal {
 pub enum Event {
     /// The gateway started.
     GatewayStarted { software: String, roster_version: u64, roster_digest: Digest },
+    /// The database is not the one that ran here last: it was put back from a backup. What it held as
+    /// open is void.
+    DatabaseRestored { requests: u64, roster_version: u64 },
+    /// A host pins a newer roster than this gateway has: the database is older than the host.
+    HostAhead { host: HostId, roster: u64, head: u64 },
+    /// A roster version that this gateway did not have, taken over from a host.
+    RosterTakenOver { version: u64, digest: Digest, host: HostId },
     /// The gateway stopped in order.
     GatewayStopped {},
     /// A roster was pinned at init.
@@ -288,6 +295,8 @@ impl Event {
             Self::ReportRefused { .. } | Self::ResumeRefused { .. } | Self::CrossSiteRefused { .. } => true,
             // B5: everybody should know.
             Self::BreakGlassUsed { .. } => true,
+            // G3: the log goes on from yesterday, whoever did that; hosts remember more than this gateway.
+            Self::DatabaseRestored { .. } | Self::HostAhead { .. } => true,
             // V1: two people did not sign this, and somebody said they did.
             Self::EvidenceRefused { .. } => true,
             Self::CodeWrong { tries_left, .. } => *tries_left == 0,

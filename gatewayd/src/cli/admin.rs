@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use twinlock_protocol::ids::GrantId;
 
-use super::output::{json, line, table};
+use super::output::{json, line, table, visible};
 use super::{Failure, time, user};
 use crate::api::admin::{GrantLine, WaitingRequest};
 
@@ -37,6 +37,13 @@ pub struct AdminArgs {
 /// `twinlock requests`.
 #[derive(Args)]
 pub struct RequestsArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// `twinlock status`.
+#[derive(Args)]
+pub struct StatusArgs {
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -70,6 +77,20 @@ pub struct RevokeArgs {
 /// Reads a grant's id as it is printed everywhere.
 pub fn grant(text: &str) -> Result<GrantId, &'static str> {
     GrantId::from_text(text).ok_or("a grant's id is 26 characters of a-z and 2-7")
+}
+
+/// Tells the gateway's warnings.
+pub fn status(arguments: &StatusArgs) -> Result<(), Failure> {
+    let warnings: Vec<String> = get(&arguments.admin.socket, "/v1/warnings")?;
+    if arguments.admin.json {
+        json(&serde_json::json!({ "warnings": warnings }));
+    } else if warnings.is_empty() {
+        line("the gateway serves, and has nothing to warn of");
+    }
+    for warning in warnings.iter().filter(|_| !arguments.admin.json) {
+        line(&format!("warning: {}", visible(warning)));
+    }
+    Ok(())
 }
 
 /// Lists what waits.

@@ -5,6 +5,7 @@
 mod admin;
 mod approve;
 mod audit;
+mod backup;
 mod break_glass;
 pub mod doctor;
 pub mod enable;
@@ -54,6 +55,10 @@ enum Command {
     /// The audit log and the evidence of grants (on the gateway, as root; verify: anywhere, as anybody)
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// What the gateway has to say of itself: doubtful settings, a restore, hosts that are ahead (as root)
+    Status(admin::StatusArgs),
+    /// Copy the gateway's database into one private file (on the gateway, as root)
+    Backup(backup::BackupArgs),
     /// The roster: what it is, what is proposed, what to propose (on the gateway, as root)
     #[command(subcommand)]
     Roster(Box<roster::RosterCommand>),
@@ -107,6 +112,8 @@ pub fn main() -> ExitCode {
         Command::Revoke(arguments) => admin::revoke(&arguments),
         Command::Drop(arguments) => user::drop_grant(&arguments),
         Command::Audit(command) => audit::run(&command),
+        Command::Status(arguments) => admin::status(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
         Command::Roster(command) => roster::run(&command),
         Command::Person(command) => person::run(&command),
         Command::Device(command) => person::run_device(&command),

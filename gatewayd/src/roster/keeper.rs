@@ -405,7 +405,7 @@ fn told(before: &VerifiedRoster, next: &VerifiedRoster, signers: &[PersonId]) ->
 }
 
 /// Sign-ins that the next version ends: of persons who left or were suspended, on devices that left.
-fn ended_sign_ins(before: &Roster, next: &Roster) -> Vec<LifeChange> {
+pub(crate) fn ended_sign_ins(before: &Roster, next: &Roster) -> Vec<LifeChange> {
     let mut ended = Vec::new();
     for person in &before.persons {
         let now = next.person(&person.id).filter(|now| now.standing == Standing::Active);

@@ -15,5 +15,6 @@ mod restoration;
 pub use chain::{Chain, Link, Rosters};
 pub use enrolment::{EnrolStatus, ListedInvite, NewInvite, OpenedInvite, Progress, ToProve};
 pub use hosts::{JoinAnswer, JoinHello, Joining, NewHostToken};
+pub(crate) use keeper::ended_sign_ins;
 pub use keeper::{ChangeError, Changes, Seen, SignOutcome};
 pub use restoration::RestoreStart;

@@ -3,7 +3,7 @@
 //! everything as it was.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -13,7 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 use twinlock_protocol::evidence::SignedRequest;
 use twinlock_protocol::ids::{GrantId, HostId, PersonId, RequestId, Ticket};
 use twinlock_protocol::request::ElevationRequest;
-use twinlock_protocol::roster::VerifiedRoster;
+use twinlock_protocol::roster::{RosterEnvelope, VerifiedRoster};
 use twinlock_protocol::verify::{self, VerifiedRequest};
 use twinlock_protocol::wire::WIRE_VERSION;
 use twinlock_protocol::wire::agent::{EndGrant, EndOrder, ForModule, GatewayMessage};
@@ -28,8 +28,10 @@ use crate::issue::Issuer;
 use crate::limits::{Limited, Limits, Waiting};
 use crate::random::random;
 use crate::request::{self, Context, Effect, Event, Reply, ReviveError, Snapshot, State, Step, Stored, Submitted};
-use crate::roster::{Chain, Link, Rosters};
-use crate::store::{Admission, Advance, Change, CrlRow, RequestRow, StateRow, Store, StoreError, Transaction, Work};
+use crate::roster::{Chain, Link, Rosters, ended_sign_ins};
+use crate::store::{
+    Admission, Advance, Change, CrlRow, LifeChange, RequestRow, StateRow, Store, StoreError, Transaction, Work,
+};
 
 /// A final request is kept in memory this long, in seconds, for modules and pages that ask late.
 const KEEP_S: u64 = 300;
@@ -136,6 +138,10 @@ pub struct Engine {
     entries: Mutex<HashMap<RequestId, Arc<Kept>>>,
     indexes: Mutex<Indexes>,
     last_tick: AtomicU64,
+    /// When this run voided what a restored database held as open.
+    restored_at: Option<UnixTime>,
+    /// Hosts that pin a newer roster than the head, with its version, as they say.
+    ahead: Mutex<BTreeMap<HostId, u64>>,
 }
 
 /// Verifies a request under the version that it names, then under the head.
@@ -159,6 +165,8 @@ pub struct Parts {
     pub issuer: Issuer,
     /// This gateway's own ceiling for a grant's life, in seconds.
     pub max_ttl_s: u32,
+    /// The database was put back from a backup: nothing that it holds as open goes on.
+    pub restored: bool,
 }
 
 /// The engine could not start.
@@ -170,6 +178,9 @@ pub enum EngineError {
     /// The CA.
     #[error("revocation list")]
     Crl(#[from] twinlock_certs::issue::IssueError),
+    /// What a restored database holds as open could not be made void.
+    #[error("a request of before the restore could not be ended: {0}")]
+    NotVoid(DenyReason),
 }
 
 impl Engine {
@@ -179,9 +190,10 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn start(parts: Parts) -> Result<Arc<Self>, EngineError> {
-        let Parts { rosters, store, clock, limits, issuer, max_ttl_s } = parts;
+        let Parts { rosters, store, clock, limits, issuer, max_ttl_s, restored } = parts;
         let newest = store.newest_crl()?.map(|crl| crl.number);
-        let crl = issuer.crl(newest, clock.now(), &store.revocations()?)?;
+        let now = clock.now();
+        let crl = issuer.crl(newest, now, &store.revocations()?)?;
         let started = audit::Event::GatewayStarted {
             software: env!("CARGO_PKG_VERSION").to_owned(),
             roster_version: rosters.head().version,
@@ -195,6 +207,12 @@ impl Engine {
         };
         store.commit(transaction).await?;
         let rows = store.open_requests(clock.now())?;
+        if restored {
+            tracing::error!("the database was put back from a backup: what it held as open is void");
+            let told =
+                audit::Event::DatabaseRestored { requests: rows.len() as u64, roster_version: rosters.head().version };
+            store.commit(Transaction { at_ms: clock.unix_ms(), work: Work::Restore, events: vec![told] }).await?;
+        }
         let engine = Arc::new(Self {
             rosters,
             store,
@@ -209,9 +227,14 @@ impl Engine {
             entries: Mutex::default(),
             indexes: Mutex::default(),
             last_tick: AtomicU64::new(0),
+            restored_at: restored.then_some(now),
+            ahead: Mutex::default(),
         });
         for row in rows {
             engine.take_up(row);
+        }
+        if restored {
+            engine.void_all().await?;
         }
         // Some may have been decided under an older roster than the head.
         engine.reconsider().await;
@@ -247,6 +270,84 @@ impl Engine {
             self.crl_due.notify_one();
         }
         self.reconsider().await;
+    }
+
+    /// Whether this host pins a newer roster than the head. Only its word: it is told to people and
+    /// refuses nobody anything, or one host could stop all.
+    pub fn is_ahead(&self, host: &HostId, roster: u64) -> bool {
+        let head = self.roster().version;
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.remove(host);
+        if roster > head {
+            ahead.insert(host.clone(), roster);
+        }
+        roster > head
+    }
+
+    /// What a restored database needs of people, in words.
+    #[must_use]
+    pub fn recovery_warnings(&self) -> Vec<String> {
+        let head = self.roster().version;
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        ahead.retain(|_, roster| *roster > head);
+        let lines = ahead.iter().map(|(host, roster)| {
+            format!("host {host} is ahead of this database: it pins roster {roster}, the newest here is {head}")
+        });
+        let restored = self.restored_at.map(|_| {
+            "the database was put back from a backup; what it held as open is void, and what was granted, revoked or \
+             suspended after the backup stands in the hosts' records only"
+                .to_owned()
+        });
+        restored.into_iter().chain(lines).collect()
+    }
+
+    /// Takes roster versions over that a host has and this gateway lost. Each must follow from the
+    /// head, with the signatures that this takes; the host only carries them.
+    pub async fn take_over(self: &Arc<Self>, host: &HostId, rosters: &wire::agent::Rosters) {
+        for bytes in &rosters.envelopes {
+            let head = self.roster();
+            let envelope = match RosterEnvelope::from_bytes(&bytes.0) {
+                Ok(envelope) if envelope.version <= head.version => continue,
+                Ok(envelope) => envelope,
+                Err(error) => {
+                    tracing::error!(%host, %error, "a host sent what is no roster");
+                    return;
+                }
+            };
+            let next = match head.successor(&envelope) {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::error!(%host, version = envelope.version, %error, "a host's roster does not follow from ours");
+                    return;
+                }
+            };
+            let (version, digest) = (next.version, next.digest());
+            let mut changes = vec![LifeChange::Seal { version, digest, envelope: bytes.clone() }];
+            changes.extend(ended_sign_ins(&head, &next));
+            let told = audit::Event::RosterTakenOver { version, digest, host: host.clone() };
+            // Refused where another host was faster.
+            if let Err(error) = self.commit(Work::Life(changes), vec![told]).await {
+                tracing::warn!(%host, version, %error, "a host's roster was not taken over");
+                return;
+            }
+            tracing::warn!(%host, version, "a roster was taken over from a host");
+            self.adopt(Link::new(next, envelope)).await;
+        }
+    }
+
+    /// Ends everything that is under way. The host of a session that still runs hears the order when
+    /// its agent is back.
+    async fn void_all(self: &Arc<Self>) -> Result<(), EngineError> {
+        let ids: Vec<RequestId> = self.entries.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
+        for id in ids {
+            if self.look(id, |state| !state.is_final()).await == Some(true) {
+                match self.apply(id, Event::Revoke { by_uid: 0 }).await {
+                    Ok(_) | Err(DenyReason::GrantOver) => {}
+                    Err(reason) => return Err(EngineError::NotVoid(reason)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Every request that is under way meets the head.

@@ -4,6 +4,7 @@
 mod engine;
 mod hub;
 mod metrics;
+mod run_mark;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,10 +33,12 @@ use crate::limits::Limits;
 use crate::reaper::sockets::{Passed, Pulse, tell_status, tell_stopping, tell_systemd};
 use crate::roster::{Changes, Link, Rosters};
 use crate::store::{Sqlite, Store, StoreError, Transaction, Work};
+use run_mark::RunMark;
 
 pub use engine::{Engine, EngineError, Parts, Refusal, ToModule};
 pub use hub::{Hub, Outgoing};
 pub use metrics::Metrics;
+pub use run_mark::FILE as RUN_MARK_FILE;
 
 /// How often time passes for requests.
 const TICK: Duration = Duration::from_millis(500);
@@ -84,6 +87,9 @@ pub enum ServeError {
     /// The database.
     #[error("database")]
     Store(#[from] StoreError),
+    /// The system's random source.
+    #[error("the system's random source failed")]
+    Random,
     /// The engine.
     #[error("start")]
     Engine(#[from] EngineError),
@@ -157,6 +163,7 @@ pub struct Running {
     tls: TlsSource,
     sinks: Arc<Sinks>,
     pulse: Pulse,
+    mark: RunMark,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     _lock: std::fs::File,
@@ -181,6 +188,9 @@ impl Running {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
         self.engine.note(vec![audit::Event::GatewayStopped {}]).await;
+        if let Err(error) = self.mark.renew(&*self.engine.store, &*self.engine.clock).await {
+            tracing::error!(%error, "the run's mark was not renewed");
+        }
     }
 }
 
@@ -200,6 +210,8 @@ async fn start_on(config: GatewayConfig, clock: Arc<dyn Clock>, mut passed: Pass
     let store = Sqlite::open(&dir.join("gateway.db"), Some(Arc::clone(&sinks)))?;
     let rosters = Arc::new(load_rosters(&dir, &store, &*clock).await?);
     let roster = rosters.head();
+    let mark = RunMark::new(&dir);
+    let restored = mark.is_restored(&store)?;
     let left_s = roster.expires_at.since(clock.now());
     if left_s < twinlock_protocol::limits::ROSTER_WARN_S {
         // The admin socket says it too, as of the moment of asking.
@@ -225,8 +237,10 @@ async fn start_on(config: GatewayConfig, clock: Arc<dyn Clock>, mut passed: Pass
         limits: Limits::new(&config.limits),
         issuer,
         max_ttl_s: config.grants.max_ttl_s,
+        restored,
     })
     .await?;
+    mark.renew(&*engine.store, &*engine.clock).await?;
     engine.metrics.watch(Arc::clone(&sinks));
     let approvers = Arc::new(Approvers::start(Arc::clone(&engine)).map_err(ServeError::Approvers)?);
 
@@ -275,7 +289,13 @@ async fn start_on(config: GatewayConfig, clock: Arc<dyn Clock>, mut passed: Pass
         warnings: Arc::new(warnings),
     };
     tasks.spawn(serve_root(admin_listener, admin::router(admin), stop.clone()));
-    let round = Round { engine: Arc::clone(&engine), approvers, changes: Arc::clone(&changes), pulse: pulse.clone() };
+    let round = Round {
+        engine: Arc::clone(&engine),
+        approvers,
+        changes: Arc::clone(&changes),
+        mark: mark.clone(),
+        pulse: pulse.clone(),
+    };
     tasks.spawn(pass_time(round, stop.clone()));
     tasks.spawn(keep_crl(Arc::clone(&engine), stop.clone()));
     tracing::info!(approver = %approver_at, agents = %agents_at, monitor = %monitor_at.map_or_else(|| "none".to_owned(), |at| at.to_string()), origin = %config.origin, "the gateway serves");
@@ -289,6 +309,7 @@ async fn start_on(config: GatewayConfig, clock: Arc<dyn Clock>, mut passed: Pass
         tls,
         sinks,
         pulse,
+        mark,
         stop,
         tasks,
         _lock: lock,
@@ -383,6 +404,7 @@ struct Round {
     engine: Arc<Engine>,
     approvers: Arc<Approvers>,
     changes: Arc<Changes>,
+    mark: RunMark,
     pulse: Pulse,
 }
 
@@ -398,6 +420,10 @@ async fn pass_time(round: Round, stop: CancellationToken) {
             _ = tidy.tick() => {
                 round.approvers.tidy();
                 round.changes.tidy().await;
+                let (store, clock) = (&*round.engine.store, &*round.engine.clock);
+                if let Err(error) = round.mark.renew(store, clock).await {
+                    tracing::error!(%error, "the run's mark was not renewed");
+                }
             }
             () = stop.cancelled() => return,
         }

@@ -133,6 +133,10 @@ pub enum Work {
     PinRoster(Digest),
     /// Changes the roster chain or the papers that lead to it, in one piece.
     Life(Vec<LifeChange>),
+    /// Marks the run: see `serve::run_mark`.
+    RunMark(Digest),
+    /// Forgets what a backup brings back to life: sign-ins, proposals, invites, host tokens.
+    Restore,
     /// Only writes the audit log.
     Note,
 }
@@ -329,6 +333,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn roster_pin(&self) -> Result<Option<Digest>, StoreError>;
+
+    /// The mark of the last run.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn run_mark(&self) -> Result<Option<Digest>, StoreError>;
 
     /// Envelopes of roster versions above this one, lowest first: at most `count`, and no more than
     /// fit into `bytes` (but one at least).

@@ -274,6 +274,15 @@ fn apply(connection: &Connection, transaction: &Transaction, head: Head) -> Resu
                 .execute([pin.as_bytes()])?;
         }
         Work::Life(changes) => changes.iter().try_for_each(|change| life::apply(connection, change, at))?,
+        Work::RunMark(mark) => {
+            connection
+                .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('run.mark', ?1)")?
+                .execute([mark.as_bytes()])?;
+        }
+        Work::Restore => {
+            connection.execute("DELETE FROM sign_ins", [])?;
+            connection.execute("DELETE FROM papers", [])?;
+        }
         Work::Note => {}
     }
     append_audit(connection, transaction, head)
@@ -585,13 +594,11 @@ impl Store for Sqlite {
     }
 
     fn roster_pin(&self) -> Result<Option<Digest>, StoreError> {
-        self.read(|connection| {
-            let pin = connection
-                .prepare_cached("SELECT value FROM meta WHERE key = 'roster.pin'")?
-                .query_row([], |row| digest(row, 0))
-                .optional()?;
-            Ok(pin)
-        })
+        self.read(|connection| meta(connection, "roster.pin"))
+    }
+
+    fn run_mark(&self) -> Result<Option<Digest>, StoreError> {
+        self.read(|connection| meta(connection, "run.mark"))
     }
 
     fn rosters_above(&self, version: u64, count: usize, bytes: usize) -> Result<Vec<Bytes>, StoreError> {
@@ -638,6 +645,14 @@ impl Store for Sqlite {
         }
         self.read(|connection| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?))
     }
+}
+
+fn meta(connection: &Connection, key: &str) -> Result<Option<Digest>, StoreError> {
+    let value = connection
+        .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+        .query_row([key], |row| digest(row, 0))
+        .optional()?;
+    Ok(value)
 }
 
 type RequestColumns = (Digest, u64, Vec<u8>, Vec<u8>);

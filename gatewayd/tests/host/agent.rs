@@ -127,7 +127,7 @@ impl Gateway {
         let key = &certificate.public_key().subject_public_key.data;
         assert_eq!(key.as_ref(), Fixture::public_of(&self.agent_key).as_ref(), "the agent's own key");
         assert_eq!(link.tls.conn.handshake_kind(), Some(rustls::HandshakeKind::Full), "never resumed");
-        link.say(&GatewayMessage::Welcome(Welcome { wire: 1, software: "test".into() }));
+        link.say(&GatewayMessage::Welcome(Welcome { wire: 1, roster: 1, software: "test".into() }));
         (link, hello)
     }
 }

@@ -70,6 +70,9 @@ impl Store for FullDisk {
     fn roster_pin(&self) -> Result<Option<Digest>, StoreError> {
         self.inner.roster_pin()
     }
+    fn run_mark(&self) -> Result<Option<Digest>, StoreError> {
+        self.inner.run_mark()
+    }
     fn rosters_above(&self, version: u64, count: usize, bytes: usize) -> Result<Vec<Bytes>, StoreError> {
         self.inner.rosters_above(version, count, bytes)
     }
@@ -104,6 +107,7 @@ async fn bench() -> Bench {
         limits: Limits::new(&LimitsConfig::default()),
         issuer: Issuer::load(site.path(), &site.roster, &site.origin, 3600).unwrap(),
         max_ttl_s: 3600,
+        restored: false,
     })
     .await
     .unwrap();

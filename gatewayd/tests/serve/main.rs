@@ -9,6 +9,7 @@ mod grants;
 mod life;
 mod people;
 mod restart;
+mod restore;
 mod sessions;
 mod support;
 mod transport;

@@ -490,6 +490,11 @@ pub struct Waiting {
 impl Agent {
     /// Connects with this key and says hello as `host`; none when the gateway hangs up.
     pub async fn connect(address: SocketAddr, key: &[u8], host: &str) -> Option<Self> {
+        Self::connect_at(address, key, host, 1).await
+    }
+
+    /// The same, of a host that pins this roster version.
+    pub async fn connect_at(address: SocketAddr, key: &[u8], host: &str, roster: u64) -> Option<Self> {
         let key = rcgen::KeyPair::try_from(key).unwrap();
         let certificate = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap().self_signed(&key).unwrap();
         let mut config = client_builder()
@@ -507,7 +512,7 @@ impl Agent {
         let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.ok()?;
         let frames = LengthDelimitedCodec::builder().max_frame_length(9 << 20).new_framed(tls);
         let mut agent = Self { frames };
-        let hello = Hello { wire: WIRE_VERSION, host: HostId::new(host).unwrap(), roster: 1, software: "test".into() };
+        let hello = Hello { wire: WIRE_VERSION, host: HostId::new(host).unwrap(), roster, software: "test".into() };
         agent.say(&AgentMessage::Hello(hello)).await;
         matches!(agent.hear().await?, GatewayMessage::Welcome(_)).then_some(agent)
     }

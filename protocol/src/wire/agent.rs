@@ -34,6 +34,9 @@ pub enum AgentMessage {
     Ended(Ended),
     /// The command ended but something of it still runs.
     Lingering(Lingering),
+    /// Roster versions that the gateway does not have, lowest first: after a welcome whose version is
+    /// below the one that the host pins. A gateway that was put back from a backup gets so far again.
+    Rosters(Rosters),
     /// Still here.
     Ping(Ping),
 }
@@ -80,6 +83,8 @@ pub struct Hello {
 pub struct Welcome {
     /// [`super::WIRE_VERSION`].
     pub wire: u32,
+    /// The newest roster version that the gateway has.
+    pub roster: u64,
     /// The gateway's version, for people.
     pub software: String,
 }

@@ -32,7 +32,7 @@ fn earlier_wire(stage: &mut Stage<'_>) -> Result<String, String> {
 
 fn other_wire(stage: &mut Stage<'_>, wire: u32) -> Result<String, String> {
     let speak = |stage: &Stage<'_>, wire| {
-        stage.gateway().welcome_with(Welcome { wire, software: "twinlock-gatewayd 9".into() });
+        stage.gateway().welcome_with(Welcome { wire, roster: u64::MAX, software: "twinlock-gatewayd 9".into() });
         stage.gateway().hang_up();
     };
     speak(stage, wire);

@@ -47,7 +47,7 @@ impl GatewaySeat {
         let (to, heard) = channel();
         let say = Arc::new(Mutex::new(None));
         let software = "twinlock-gatewayd 0".to_owned();
-        let welcome = Arc::new(Mutex::new(Welcome { wire: WIRE_VERSION, software }));
+        let welcome = Arc::new(Mutex::new(Welcome { wire: WIRE_VERSION, roster: u64::MAX, software }));
         let acceptor = TlsAcceptor::from(tls(key));
         let (say_here, welcome_here) = (Arc::clone(&say), Arc::clone(&welcome));
         let listener = runtime.block_on(TcpListener::bind(address)).expect("the gateway's place is free");

@@ -43,7 +43,10 @@ fn origin(event: &Event) -> String {
             Some(host) => format!("host {host}"),
             None => format!("address {address}"),
         },
-        Event::RequestRefused { host, .. } | Event::EvidenceRefused { host, .. } => format!("host {host}"),
+        Event::DatabaseRestored { .. } => "this gateway".to_owned(),
+        Event::RequestRefused { host, .. } | Event::EvidenceRefused { host, .. } | Event::HostAhead { host, .. } => {
+            format!("host {host}")
+        }
         Event::ClaimRefused { person, .. }
         | Event::AnswerRefused { person, .. }
         | Event::CodeWrong { person, .. }
