@@ -13,6 +13,7 @@ mod restore;
 mod sessions;
 mod support;
 mod transport;
+mod upgrade;
 mod waits;
 mod web;
 mod witness;
