@@ -291,8 +291,9 @@ pub fn verify_request(
     now: UnixTime,
 ) -> Result<VerifiedRequest, DenyReason> {
     let grace = if roster.break_glass_keys.is_empty() { 0 } else { limits::BREAK_GLASS_GRACE_S };
-    if now >= roster.expires_at.plus(grace) {
-        return Err(DenyReason::RosterExpired);
+    match roster.check_time(now) {
+        Err(DenyReason::RosterExpired) if now < roster.expires_at.plus(grace) => {}
+        judged => judged?,
     }
     verify_request_but_for_time(roster, signed)
 }

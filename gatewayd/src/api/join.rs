@@ -49,8 +49,10 @@ struct Seat<'a> {
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
+        // Under the lock: whoever takes over inserts its own seat first.
+        let mut seats = self.joins.seats.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.taken_over.is_cancelled() {
-            self.joins.seats.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.proposal);
+            seats.remove(&self.proposal);
         }
     }
 }

@@ -351,11 +351,8 @@ impl Changes {
             let ops = invite.to_propose(&head, signed, now)?;
             let by = Proposer::Device { person: invite.person.clone() };
             let mut moves = Moves::default();
-            let id = changes.draw_up(&held, ops, by, PROPOSAL_VALID_S, &mut moves)?;
-            for proposal in &mut moves.proposals {
-                proposal.contested = invite.contested;
-                proposal.invited_by = Some(invite.by.clone());
-            }
+            let came = Some(&invite);
+            let id = changes.draw_up(&held, ops, by, came, PROPOSAL_VALID_S, &mut moves)?;
             invite.proposed(id)?;
             moves.invites.push(invite);
             changes.commit(&mut held, moves).await?;

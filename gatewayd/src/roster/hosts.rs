@@ -217,7 +217,7 @@ impl Changes {
             let by = Proposer::Host { host: host.id.clone() };
             let mut moves = Moves::telling(Event::HostJoining { token: token.id, host: host.id.clone(), address });
             let ops = vec![Op::AddHost { host }];
-            let proposal = changes.draw_up(&held, ops, by, PROPOSAL_VALID_S, &mut moves)?;
+            let proposal = changes.draw_up(&held, ops, by, None, PROPOSAL_VALID_S, &mut moves)?;
             let roster = token.roster;
             token.used = Some(Used { host_key, agent_key, proposal });
             moves.tokens.push(token);

@@ -13,6 +13,7 @@ use twinlock_protocol::statement::SignedStatement;
 use twinlock_protocol::{Bytes, DenyReason, Fixed};
 
 use super::Link;
+use super::invite::Invite;
 use super::op::{Op, OpError};
 use super::papers::{Held, Moves};
 use super::proposal::{PROPOSAL_VALID_S, Proposal, ProposalId, Proposer, Signed, TAP_VALID_S};
@@ -130,23 +131,27 @@ impl Changes {
         .await
     }
 
-    /// A proposal, computed on the head, that is in `moves` now and nowhere else.
+    /// A proposal, computed on the head, that is in `moves` now and nowhere else. One that an invite led
+    /// to takes a place of whoever made the invite.
     pub(super) fn draw_up(
         &self,
         held: &Held,
         ops: Vec<Op>,
         by: Proposer,
+        came_by: Option<&Invite>,
         valid_s: u64,
         moves: &mut Moves,
     ) -> Result<ProposalId, ChangeError> {
         let (head, now) = (self.engine.roster(), self.engine.clock.now());
         let id = Fixed(random().map_err(DenyReason::from)?);
         let salt = Fixed(random().map_err(DenyReason::from)?);
-        let value = Proposal::new(id, ops, by, &head, salt, now, valid_s)?;
+        let mut value = Proposal::new(id, ops, by, &head, salt, now, valid_s)?;
+        value.contested = came_by.is_some_and(|invite| invite.contested);
+        value.invited_by = came_by.map(|invite| invite.by.clone());
         let queue = queue_of(&value);
         let open = held.proposals.iter().filter(|one| one.is_open() && queue_of(one) == queue);
         match queue {
-            Queue::Everything => check_room(&value.by, open.map(|one| &one.by))?,
+            Queue::Everything => check_room(value.on_behalf_of(), open.map(|one| one.on_behalf_of()))?,
             Queue::Suspensions if open.filter(|one| one.by == value.by).count() >= OPEN_OF_ONE => {
                 return Err(DenyReason::RateLimited.into());
             }
@@ -175,7 +180,7 @@ impl Changes {
         if let Some(same) = held.proposals.iter().find(|one| one.is_open() && is_suspension(&ops) && one.ops == ops) {
             return Ok(same.id);
         }
-        let id = self.draw_up(held, ops, by, valid_s, &mut moves)?;
+        let id = self.draw_up(held, ops, by, None, valid_s, &mut moves)?;
         self.commit(held, moves).await?;
         Ok(id)
     }

@@ -271,13 +271,17 @@ impl Changes {
 
     /// Lets time pass, and computes on the head what was computed on an older one.
     pub(super) async fn refresh(&self, held: &mut Held) -> Result<(), DenyReason> {
-        let (now, head) = (self.engine.clock.now(), self.engine.roster());
+        let now = self.engine.clock.now();
         if held.doubtful {
-            held.reload(&*self.engine.store, &head, now).map_err(|error| {
+            // A version may have been sealed by the commit that seemed to fail.
+            self.engine.catch_up().await?;
+            self.approvers.end_sign_ins(&self.engine.roster());
+            held.reload(&*self.engine.store, &self.engine.roster(), now).map_err(|error| {
                 tracing::error!(%error, "papers could not be read again");
                 DenyReason::StoreFailed
             })?;
         }
+        let head = self.engine.roster();
         held.drop_old(now);
         let mut moves = Moves::default();
         for stale in held.proposals.iter().filter(|one| one.is_stale(&head, now)) {

@@ -237,6 +237,12 @@ impl Proposal {
         })
     }
 
+    /// Whose place it takes: whoever invited the person for whose device it is, or who proposed it.
+    #[must_use]
+    pub fn on_behalf_of(&self) -> &Proposer {
+        self.invited_by.as_ref().unwrap_or(&self.by)
+    }
+
     /// One line for lists: what is signed is shown from the bytes.
     #[must_use]
     pub fn title(&self) -> String {
@@ -261,12 +267,17 @@ impl Proposal {
         self.is_open() && (now >= self.expires_at || self.draft.as_ref().is_none_or(|draft| draft.base != base))
     }
 
-    /// The head moved: computed anew, without signatures. What does not fit any more is over. Gives
-    /// whether anything changed.
+    /// The head moved: computed anew, without signatures. What does not fit any more is over, and so is
+    /// what came by the invite of somebody who may not invite any more. Gives whether anything changed.
     pub fn rebase(&mut self, head: &VerifiedRoster, now: UnixTime, salt: Fixed<32>) -> bool {
         let base = RosterRef { version: head.version, digest: head.digest() };
         if !self.is_open() || self.draft.as_ref().is_some_and(|draft| draft.base == base) {
             return false;
+        }
+        let inviter = self.invited_by.as_ref().and_then(Proposer::person);
+        if inviter.is_some_and(|by| !head.approvers().iter().any(|one| one.id == *by)) {
+            self.end(Phase::Void { why: "whoever invited this person approves no more".to_owned() }, now);
+            return true;
         }
         match draft(head, &self.ops, now, salt) {
             Ok(draft) => self.draft = Some(draft),

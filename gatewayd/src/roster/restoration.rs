@@ -117,7 +117,7 @@ impl Changes {
                 moves.proposals.push(over);
             }
             let by = Proposer::Device { person };
-            let proposal = changes.draw_up(&held, ops, by, RESTORE_VALID_S, &mut moves)?;
+            let proposal = changes.draw_up(&held, ops, by, None, RESTORE_VALID_S, &mut moves)?;
             changes.commit(&mut held, moves).await?;
             held.restores.retain(|one, restore| restore.device.id != device.id || *one == id);
             if let Some(restore) = held.restores.get_mut(&id) {

@@ -355,6 +355,23 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes what the database holds above the head: a commit that seemed to fail may stand.
+    ///
+    /// # Errors
+    /// [`DenyReason::StoreFailed`].
+    pub async fn catch_up(self: &Arc<Self>) -> Result<(), DenyReason> {
+        loop {
+            let next = super::next_kept(&*self.store, &self.roster()).map_err(|error| {
+                tracing::error!(%error, "the chain could not be read again");
+                DenyReason::StoreFailed
+            })?;
+            match next {
+                Some(next) => self.adopt(next).await,
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Every request that is under way meets the head.
     async fn reconsider(self: &Arc<Self>) {
         let ids: Vec<RequestId> = self.entries.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();

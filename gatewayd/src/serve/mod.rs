@@ -356,16 +356,20 @@ async fn load_rosters(dir: &Path, store: &Sqlite, clock: &dyn Clock) -> Result<R
         }
     }
     let rosters = Rosters::new(Link::new(roster, envelope));
-    loop {
-        let head = rosters.head();
-        let above = store.rosters_above(head.version, 1, twinlock_protocol::limits::ROSTER_ENVELOPE_BYTES)?;
-        let Some(bytes) = above.first() else { return Ok(rosters) };
-        let envelope = RosterEnvelope::from_bytes(&bytes.0)?;
-        let next = head
-            .successor(&envelope)
-            .map_err(|error| ServeError::Chain { version: head.version.saturating_add(1), error })?;
-        rosters.push(Link::new(next, envelope));
+    while let Some(next) = next_kept(&*store, &rosters.head())? {
+        rosters.push(next);
     }
+    Ok(rosters)
+}
+
+/// The version that the database holds above this one, verified as its successor.
+fn next_kept(store: &dyn Store, head: &VerifiedRoster) -> Result<Option<Link>, ServeError> {
+    let above = store.rosters_above(head.version, 1, twinlock_protocol::limits::ROSTER_ENVELOPE_BYTES)?;
+    let Some(bytes) = above.first() else { return Ok(None) };
+    let envelope = RosterEnvelope::from_bytes(&bytes.0)?;
+    let failed = |error| ServeError::Chain { version: head.version.saturating_add(1), error };
+    let next = head.successor(&envelope).map_err(failed)?;
+    Ok(Some(Link::new(next, envelope)))
 }
 
 async fn listen(passed: &mut Passed, address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -15,7 +15,8 @@ use twinlock_gatewayd::roster::proposal::Proposer;
 use twinlock_gatewayd::store::{LifeChange, PaperKind, PaperRow, Transaction, Work};
 use twinlock_protocol::codec::encode;
 use twinlock_protocol::ids::PersonId;
-use twinlock_protocol::{DenyReason, Fixed, UnixTime};
+use twinlock_protocol::softphone::Fixture;
+use twinlock_protocol::{Bytes, DenyReason, Fixed, UnixTime};
 
 use crate::life::{five, sealed_by, try_sign_in, web};
 use crate::people::{Guest, field, possession, start_restore};
@@ -167,6 +168,33 @@ async fn a_paper_that_is_ahead_in_the_database_is_read_again() {
     assert!(changes.open_proposals().await.unwrap().0.is_empty(), "it is out of time");
 }
 
+/// A commit that seemed to fail may stand: the version that it sealed is the head all the same, or every
+/// later one would collide with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_was_sealed_unheard_becomes_the_head() {
+    let site = five();
+    let gateway = Gateway::start(&site).await;
+    let (changes, engine) = (&gateway.running.changes, &gateway.running.engine);
+    let id = open_proposal(changes).await;
+    let head = engine.roster();
+    let next = Fixture::next(&head, |roster| roster.rules.max_ttl_s = 600);
+    let envelope = site.fixture.envelope(&head, &next, &["carol", "dave"]);
+    let sealed = head.successor(&envelope).unwrap();
+    let (_, revision, body) = engine.store.papers(PaperKind::Proposal, gateway.clock.now()).unwrap().remove(0);
+    let until = gateway.clock.now().plus(8 * 24 * 3600);
+    let ahead = PaperRow { kind: PaperKind::Proposal, id, replaces: Some(revision), is_over: false, until, body };
+    let seal = LifeChange::Seal { version: 2, digest: sealed.digest(), envelope: Bytes(envelope.to_bytes()) };
+    let work = Work::Life(vec![LifeChange::Paper(ahead), seal]);
+    engine.store.commit(Transaction { at_ms: gateway.clock.unix_ms(), work, events: Vec::new() }).await.unwrap();
+    assert_eq!(engine.roster().version, 1, "control: nobody was told");
+    assert_eq!(changes.withdraw(&id, &ADMIN).await, Err(DenyReason::StoreFailed));
+    assert_eq!(changes.withdraw(&id, &ADMIN).await, Ok(()));
+    assert_eq!(engine.roster().digest(), sealed.digest());
+    let id = json!(open_proposal(changes).await);
+    sealed_by(&gateway, &site, &id, &["carol", "dave"]).await;
+    assert_eq!(engine.roster().version, 3);
+}
+
 fn withdraw_of(id: &serde_json::Value) -> String {
     format!("/api/v1/roster/proposals/{}/withdraw", id.as_str().unwrap())
 }
@@ -242,6 +270,29 @@ async fn nobody_fills_the_places_of_others_and_suspending_and_restoring_always_h
     assert_eq!(web(&gateway, &site).post("/api/v1/restore/status", None, &status).await.problem(), "not-found");
     carol.cookie = None;
     assert!(carol.proposals().await.iter().all(|one| one["kind"] != "restoration"));
+}
+
+/// What comes by somebody's invites takes that person's places, whoever the invites were for.
+///
+/// Catalogue: N4 (control: inline)
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_fills_the_places_of_others_by_inviting() {
+    let site = five();
+    let gateway = Gateway::start(&site).await;
+    let mut frank = gateway.approver(&site, "frank");
+    for round in 0..17 {
+        let secret = frank.invite(json!({ "person": "bob", "new": null })).await;
+        let mut guest = Guest::new(web(&gateway, &site), "bob", &secret);
+        let start = guest.open().await.ok();
+        let finished = guest.register(&start).await.ok();
+        let proved = guest.prove(&start, &finished).await;
+        if round < 16 { assert_eq!(proved.ok()["state"], "wait") } else { assert_eq!(proved.problem(), "rate-limited") }
+    }
+    assert_eq!(frank.call("/api/v1/roster/renew", json!({})).await.problem(), "rate-limited");
+    // Control: neither bob, whom they are for, nor anybody else is kept from anything.
+    for name in ["bob", "carol"] {
+        gateway.approver(&site, name).call("/api/v1/roster/renew", json!({})).await.ok();
+    }
 }
 
 fn rows(site: &Site, query: &str) -> i64 {
@@ -331,9 +382,14 @@ async fn an_invite_is_worth_no_more_than_whoever_made_it() {
         let finished = if step > 1 { Some(guest.register(start.as_ref().unwrap()).await.ok()) } else { None };
         guests.push((guest, start, finished));
     }
+    // One of them is enrolled already and waits for signatures.
+    let secret = erin.invite(json!({ "person": "bob", "new": null })).await;
+    Guest::new(web(&gateway, &site), "bob", &secret).enrol().await;
+    assert_eq!(carol.proposals().await.len(), 1);
     let kept = carol.invite(json!({ "person": "bob", "new": null })).await;
     let proposal = carol.call("/api/v1/roster/suspend", json!({ "person": "erin" })).await.ok();
     carol.try_sign(&proposal).await.ok();
+    assert!(carol.proposals().await.is_empty(), "the suspension is sealed, and erin's invite led nowhere");
     // At every step of an enrolment.
     let (mut guest, ..) = guests.remove(0);
     assert_eq!(guest.open().await.problem(), "invite-invalid");

@@ -256,8 +256,10 @@ impl VerifiedRoster {
         self.digest
     }
 
-    /// Whether it grants at `now`: not past its end, and not dated ahead, or two people could make it
-    /// live for longer than any roster may.
+    /// Whether it grants at `now`: not past its end, and with no end that lies further ahead than any
+    /// roster may live, or two people could date it ahead to make it live for longer. Its own date
+    /// decides nothing: one signature can move it, no later version may be dated earlier, and so a date
+    /// far ahead would end all grants for good.
     ///
     /// # Errors
     /// [`DenyReason::RosterExpired`], [`DenyReason::ClockSkew`].
@@ -266,7 +268,7 @@ impl VerifiedRoster {
         if now >= self.roster.expires_at {
             return Err(DenyReason::RosterExpired);
         }
-        if self.roster.issued_at > latest || self.roster.expires_at > latest.plus(limits::MAX_ROSTER_LIFE_S) {
+        if self.roster.expires_at > latest.plus(limits::MAX_ROSTER_LIFE_S) {
             return Err(DenyReason::ClockSkew);
         }
         Ok(())

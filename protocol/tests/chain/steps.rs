@@ -161,6 +161,9 @@ fn an_expired_roster_grants_nothing_and_verifies_its_renewal() {
     assert_eq!(ahead(120), Ok(()), "control: clocks differ by so much");
     assert_eq!(ahead(121), Err(DenyReason::ClockSkew));
     assert_eq!(ahead(100 * 366 * 24 * 3600), Err(DenyReason::ClockSkew));
+    // A date alone, which whoever restores or suspends alone could set, stops nothing.
+    let dated = scene.judge(&["bob", "carol"], |roster| roster.issued_at = UnixTime(end.0 - 1)).unwrap();
+    assert_eq!(dated.check_time(NOW), Ok(()));
     // Long after: the renewal is dated then, and people of the expired version sign it.
     let (_, renewed) = scene.step(&["bob", "carol"], |roster| {
         roster.issued_at = end.plus(1_000_000);
