@@ -56,6 +56,10 @@ hostile: deps build ## a hostile gateway tries to become root: one line per atte
 fuzz: ## every decoder of outside bytes, FOR=seconds each (600); needs a nightly toolchain
 	@tests/scripts/fuzz $(or $(FOR),600)
 
+.PHONY: mutants
+mutants: ## change the deciding code in hundreds of small ways: a test must notice each (an hour or more)
+	@tests/scripts/mutants $(NAME)
+
 .PHONY: screens
 screens: deps build ## every picture of terminal and page, into docs/screens
 	cargo build --locked -p twinlock-tests --bin twinlock-screens

@@ -403,6 +403,9 @@ fn the_owner_of_a_service_is_no_approver_for_it() {
     scene.request = verify_request(&scene.roster, &scene.fixture.sign_request(&request, &key), NOW).unwrap();
     assert_eq!(scene.judge(vec![scene.yes("bob"), scene.yes("carol")]), Err(DenyReason::ApproverIsRequester));
     assert!(scene.judge(vec![scene.yes("dave"), scene.yes("carol")]).is_ok(), "control");
+    let ids = ["backup", "bob"].map(|id| PersonId::new(id).unwrap());
+    assert_eq!(scene.request.excluded(), ids);
+    assert_eq!(scene.request.requesters(), &ids[..1]);
 }
 
 /// Catalogue: A7 (control: two_persons_are_granted)
@@ -522,6 +525,33 @@ fn the_life_of_a_grant_is_the_least_that_anybody_said() {
     let capped = scene_with(|fixture| fixture.roster.rules.max_ttl_s = 30);
     assert_eq!(capped.judge(vec![capped.yes("bob"), capped.yes("carol")]).unwrap().ttl_s(), 30);
     assert_eq!(scene.judge_edited(|s| s.ttl_s = 3601).unwrap_err(), DenyReason::EvidenceMalformed);
+}
+
+#[test]
+fn a_verified_answer_says_what_was_signed() {
+    let scene = scene();
+    let bob = scene.fixture.phone("bob");
+    let answer = |decision, edit: fn(&mut ApprovalStatement)| {
+        let mut statement = bob.statement(scene.request.id(), decision);
+        edit(&mut statement);
+        let signed = bob.sign(&scene.roster, APPROVAL_DOMAINS, &statement.to_bytes());
+        verify_statement(&scene.roster, &scene.request, &signed).unwrap()
+    };
+    let VerifiedAnswer::Approval(approval) = answer(Decision::Approve, |s| s.ttl_s = 77) else { panic!("no approval") };
+    assert_eq!(approval.ttl_s(), 77);
+    assert_eq!(approval.signer().person().as_str(), "bob");
+    let denied = answer(Decision::Deny, |s| s.deny_reason = Some("not on a Friday".into()));
+    let VerifiedAnswer::Denial(denial) = denied else { panic!("no denial") };
+    assert_eq!(denial.reason(), Some("not on a Friday"));
+    let VerifiedAnswer::Denial(silent) = answer(Decision::Deny, |_| {}) else { panic!("no denial") };
+    assert_eq!(silent.reason(), None);
+}
+
+#[test]
+fn a_private_key_never_shows_itself() {
+    let (key, _) = SigningKey::generate().unwrap();
+    // Which key it is, and nothing else.
+    assert_eq!(format!("{key:?}"), format!("the private half of {:?}", key.public()));
 }
 
 /// Catalogue: A18 (control: two_persons_are_granted)

@@ -4,9 +4,11 @@
 use crate::support::{NOW, Scene, approver, id, person_mut};
 use twinlock_protocol::evidence::Evidence;
 use twinlock_protocol::refusal::DenyReason;
-use twinlock_protocol::roster::{Assurance, Roster, RosterEnvelope, Standing, Suspension, VerifiedRoster};
+use twinlock_protocol::roster::{
+    Assurance, PersonKind, Roster, RosterEnvelope, ServiceOwner, Standing, Suspension, VerifiedRoster,
+};
 use twinlock_protocol::signature::SigningKey;
-use twinlock_protocol::softphone::{Fixture, evidence};
+use twinlock_protocol::softphone::{Fixture, evidence, person};
 use twinlock_protocol::statement::{Decision, SignedStatement};
 use twinlock_protocol::verify::{VerifiedEvidence, VerifiedRequest, verify_evidence, verify_request, verify_statement};
 use twinlock_protocol::{Fixed, UnixTime};
@@ -145,6 +147,24 @@ fn no_roster_makes_a_requester_an_approver_of_the_own_request() {
     let proof = case.judge(&["carol", "dave"]).unwrap();
     let requesters = proof.request_under_head().unwrap().requesters().iter().map(|id| id.as_str().to_owned());
     assert_eq!(requesters.collect::<Vec<_>>(), ["alice", "bob"]);
+}
+
+/// Catalogue: A5 (control: inline)
+#[test]
+fn whom_a_newer_roster_excludes_is_excluded_beside_those_of_the_older_one() {
+    // alice's login becomes that of a service whose owner is bob: no approver from then on.
+    let case = Case::new();
+    assert!(case.judge(&["bob", "carol"]).is_ok(), "control");
+    let case = case.step(&["carol", "dave"], |roster| {
+        person_mut(roster, "alice").logins.clear();
+        let mut service = person("deploy", &[], Vec::new());
+        service.kind = PersonKind::Service(ServiceOwner { owner: id("bob") });
+        service.logins = vec!["alice".into()];
+        roster.persons.push(service);
+    });
+    assert_eq!(case.reason(&["bob", "carol"]), DenyReason::ApproverIsRequester);
+    let under = case.judge(&["carol", "dave"]).unwrap();
+    assert_eq!(under.request_under_head().unwrap().excluded(), [id("alice"), id("bob"), id("deploy")]);
 }
 
 /// Catalogue: E4 (control: inline)

@@ -229,7 +229,11 @@ fn one_person_suspends_one_other_and_only_two_lift_it() {
         roster.expires_at = roster.expires_at.plus(1);
     });
     assert_eq!(longer, Err(RosterError::Step("a suspension by one person stands alone in its version")));
-    scene.step(&["bob"], dave_out);
+    // But its own date.
+    scene.step(&["bob"], |roster| {
+        dave_out(roster);
+        roster.issued_at = roster.issued_at.plus(1);
+    });
     // Three can approve now: one more than the quorum. Nobody goes below that alone.
     let another = scene.judge(&["carol"], |roster| person_mut(roster, "erin").standing = suspended_by("carol"));
     let left = "a suspension by one person leaves one more who can approve than the quorum";
