@@ -6,6 +6,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export SHELL_ME PHONES ORIGIN TLS_CERT TLS_KEY SUMMARY
 # What packages read from theirs.
 export PROFILE VERSION OUT
+# What the booted tests read from theirs.
+export RELEASES
 
 .PHONY: help
 help: ## this list
@@ -41,6 +43,10 @@ test: deps build ## everything that is a test, end to end included (as root)
 .PHONY: e2e
 e2e: deps build ## the end-to-end tests alone; one of them by NAME=part_of_its_name
 	@tests/scripts/run-tests -p twinlock-tests $(NAME)
+
+.PHONY: test-system
+test-system: deps ## the packages on booted Debian 12 and 13 (as root); some suites by NAME="suite suite", RELEASES=bookworm
+	@tests/system/run $(NAME)
 
 .PHONY: demo
 demo: deps build ## a whole elevation, seen; SHELL_ME=1, PHONES=real ORIGIN= TLS_CERT= TLS_KEY=, SUMMARY=file.json

@@ -67,6 +67,7 @@ pub struct Phone {
     passkey: EcdsaKeyPair,
     passkey_pkcs8: Vec<u8>,
     device_key: SigningKey,
+    device_key_pkcs8: Vec<u8>,
 }
 
 impl Phone {
@@ -77,7 +78,7 @@ impl Phone {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random_source).expect("key");
         let passkey = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random_source)
             .expect("a key that was just made");
-        let (device_key, _) = SigningKey::generate().expect("key");
+        let (device_key, device_key_pkcs8) = SigningKey::generate().expect("key");
         let credential_key = Fixed(passkey.public_key().as_ref().try_into().expect("65 bytes"));
         Self {
             device: Device {
@@ -95,18 +96,36 @@ impl Phone {
             passkey,
             passkey_pkcs8: pkcs8.as_ref().to_vec(),
             device_key,
+            device_key_pkcs8,
+        }
+    }
+
+    /// Its private keys, passkey first, PKCS #8: for a phone that outlives a process.
+    #[must_use]
+    pub fn private_keys(&self) -> [&[u8]; 2] {
+        [&self.passkey_pkcs8, &self.device_key_pkcs8]
+    }
+
+    /// A phone from what [`Phone::private_keys`] gave.
+    #[must_use]
+    pub fn restored(person: PersonId, device: Device, [passkey, device_key]: [&[u8]; 2]) -> Self {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, passkey, &SystemRandom::new());
+        Self {
+            device,
+            person,
+            passkey: pair.expect("a passkey"),
+            passkey_pkcs8: passkey.to_vec(),
+            device_key: SigningKey::from_pkcs8(device_key).expect("a device key"),
+            device_key_pkcs8: device_key.to_vec(),
         }
     }
 
     /// The same phone after its browser dropped the device key and made another: the passkey stays.
     #[must_use]
     pub fn forgetful(&self) -> Self {
-        let random_source = SystemRandom::new();
-        let passkey = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &self.passkey_pkcs8, &random_source)
-            .expect("a key that was made before");
-        let (device_key, _) = SigningKey::generate().expect("key");
-        let device = Device { device_key: Some(device_key.public()), ..self.device.clone() };
-        Self { device, person: self.person.clone(), passkey, passkey_pkcs8: self.passkey_pkcs8.clone(), device_key }
+        let (key, device_key_pkcs8) = SigningKey::generate().expect("key");
+        let device = Device { device_key: Some(key.public()), ..self.device.clone() };
+        Self::restored(self.person.clone(), device, [&self.passkey_pkcs8, &device_key_pkcs8])
     }
 
     /// The form of an honest assertion on this device.
@@ -285,22 +304,12 @@ impl Phone {
     /// The same passkey beside a new device key, as a browser has it that dropped the old one.
     #[must_use]
     pub fn with_new_device_key(&self) -> Self {
-        let passkey =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &self.passkey_pkcs8, &SystemRandom::new())
-                .expect("its own key");
-        let (device_key, _) = SigningKey::generate().expect("key");
-        Self {
-            device: Device { device_key: Some(device_key.public()), ..self.device.clone() },
-            person: self.person.clone(),
-            passkey,
-            passkey_pkcs8: self.passkey_pkcs8.clone(),
-            device_key,
-        }
+        self.forgetful()
     }
 
     /// Forgets the device key and makes a new one, as a browser does that dropped it.
     pub fn renew_device_key(&mut self) {
-        (self.device_key, _) = SigningKey::generate().expect("key");
+        (self.device_key, self.device_key_pkcs8) = SigningKey::generate().expect("key");
         self.device.device_key = Some(self.device_key.public());
     }
 }

@@ -26,6 +26,7 @@ pub mod phone;
 pub mod phone_people;
 pub mod picture;
 pub mod proc;
+pub mod softphone;
 pub mod term;
 pub mod world;
 
