@@ -33,11 +33,11 @@ pub fn init(drawer: &Drawer, ca: &str, address: &str, command: &[&str]) -> Outco
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|e| format!("{program}: {e}"))?;
-    let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
     let mut site = Site { origin: String::new(), ca: ca_der, address };
     let mut guests: Vec<Guest> = Vec::new();
     let mut enrolled = 0;
-    while let Some(line) = lines.next() {
+    for line in lines {
         let line = line.map_err(|e| e.to_string())?;
         let event: Value = serde_json::from_str(&line).map_err(|e| format!("{line}: {e}"))?;
         match event["event"].as_str().unwrap_or_default() {

@@ -3,12 +3,13 @@
 //! `--ttl SECONDS` the life they sign; `--type PROMPT=TEXT` types a line when the prompt stands on the
 //! screen; `--answer PROMPT=SHELL` types what a shell command prints, which reads the screen's text on
 //! its standard input; each is used once, in the given order; `--limit SECONDS` (90); `--console` for
-//! `login`, which hangs its terminal up and opens it again.
+//! `login`, which hangs its terminal up and opens it again; `--after FILE`: nobody scans before it exists.
 //! Ends with the command's exit code; 125 when the people could not do their part.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ struct Plan {
     ttl_s: Option<u32>,
     limit: Duration,
     console: bool,
+    after: Option<PathBuf>,
 }
 
 enum Typed {
@@ -52,10 +54,7 @@ pub fn run(drawer: &Drawer, words: &[&str]) -> Outcome<u8> {
     println!("{text}");
     match done {
         Ok(code) => Ok(code),
-        Err(reason) => {
-            eprintln!("twinlock-softphone: {reason}\n--- screen\n{}", terminal.screen());
-            Ok(125)
-        }
+        Err(reason) => Err(format!("{reason}\n--- screen\n{}", terminal.screen())),
     }
 }
 
@@ -67,6 +66,7 @@ impl Plan {
             ttl_s: None,
             limit: Duration::from_secs(90),
             console: false,
+            after: None,
         };
         let mut rest = words;
         loop {
@@ -86,6 +86,10 @@ impl Plan {
                 }
                 ["--console", more @ ..] => {
                     plan.console = true;
+                    more
+                }
+                ["--after", file, more @ ..] => {
+                    plan.after = Some(file.into());
                     more
                 }
                 ["--limit", seconds, more @ ..] => {
@@ -126,7 +130,8 @@ impl Plan {
                 terminal.send_line(&line);
                 typing.next();
             }
-            if let Some((person, decision)) = people.peek()
+            if self.after.as_ref().is_none_or(|file| file.exists())
+                && let Some((person, decision)) = people.peek()
                 && let Some(ticket) = newest_ticket(&transcript)
                 && last_ticket.as_ref() != Some(&ticket)
             {

@@ -51,6 +51,111 @@ alice() {
     twinlock-softphone run "$PHONES" "${options[@]}" -- $SSH -tt alice@localhost -- "$@"
 }
 
+# ---- Twinlock ---------------------------------------------------------------------------
+
+NEW=/tl/debs/new OLD=/tl/debs/old
+HOST_PACKAGES="twinlock libpam-twinlock twinlock-agent"
+ALL_PACKAGES="$HOST_PACKAGES twinlock-gatewayd"
+export DEBIAN_FRONTEND=noninteractive
+
+# DIRECTORY PACKAGE...: the files of these packages.
+debs() {
+    local dir=$1 package; shift
+    for package; do ls "$dir/$package"_*.deb; done
+}
+# DIRECTORY PACKAGE...: as an administrator installs files.
+install_debs() {
+    # shellcheck disable=SC2046
+    apt-get install -y -q --allow-downgrades --no-install-recommends $(debs "$@")
+}
+# As the documentation says: announcement, ceremony, configuration, join. Everything on one host.
+init_gateway() { # ANNOUNCEMENT...: the hosts of the first roster; leaves tokens in /tl/shared/tokens
+    local hosts=() file
+    for file; do hosts+=(--host "$file"); done
+    twinlock-softphone tls /etc/twinlock tl.example.org
+    chown twinlock-gateway /etc/twinlock/web.crt /etc/twinlock/web.key
+    chmod 0600 /etc/twinlock/web.key
+    twinlock-softphone init "$PHONES" /etc/twinlock/ca.der 10.77.0.1:443 -- twinlock init \
+        --origin https://tl.example.org --tls-cert /etc/twinlock/web.crt --tls-key /etc/twinlock/web.key \
+        --listen 0.0.0.0:443 --gateway tl.example.org:8444 "${hosts[@]}" \
+        --person alice=Alice:alice:requester --person bob=Bob:bob:approver --person carol=Carol:carol:approver \
+        --person dave=Dave:dave:approver >/tl/shared/tokens
+    cp /var/lib/twinlock-gateway/roster.json "$PHONES/roster.json"
+    cp /var/lib/twinlock-gateway/roster.json /tl/shared/roster.json
+    cat >/etc/twinlock/gateway.toml <<TOML
+origin = "https://tl.example.org"
+[approver]
+listen = "0.0.0.0:443"
+tls_cert = "/etc/twinlock/web.crt"
+tls_key = "/etc/twinlock/web.key"
+[agents]
+listen = "0.0.0.0:8444"
+[limits]
+requests_per_person = 600
+calls_per_approver = 600
+[audit]
+json_lines = "/var/log/twinlock/audit.jsonl"
+TOML
+    systemctl enable --now twinlock-gatewayd.socket twinlock-gatewayd.service
+    eventually 20 systemctl is-active twinlock-gatewayd.service
+}
+join_host() {
+    local token
+    token=$(sed -n "s/^token $(hostname) //p" /tl/shared/tokens)
+    twinlock host join --roster /tl/shared/roster.json "$token"
+    systemctl enable --now twinlock-reaper.socket twinlock-reaper-user.socket twinlock-agent.socket
+    systemctl enable --now twinlock-reaper.service twinlock-agent.service
+    eventually 20 systemctl is-active twinlock-reaper.service
+    eventually 20 systemctl is-active twinlock-agent.service
+}
+set_up_everything() {
+    # shellcheck disable=SC2086
+    install_debs "$NEW" $ALL_PACKAGES
+    twinlock host prepare --name "$(hostname)" --out /tmp/announcement.json
+    init_gateway /tmp/announcement.json
+    join_host
+}
+# SERVICE...: the two lines at the end of these stacks, by hand (`twinlock enable` has a suite).
+wire() {
+    local service
+    for service; do cat >>"/etc/pam.d/$service" <<LINES
+account    required   pam_twinlock.so
+session    required   pam_twinlock.so
+LINES
+    done
+}
+
+# [OPTION...] -- COMMAND...: alice's sudo with her password and what the options say.
+elevate() {
+    local options=()
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    alice --type "assword=$PASSWORD" "${options[@]}" -- sudo -k "$@"
+}
+two_approvals_work() {
+    elevate --approve bob,carol -- id -un >/tmp/elevated 2>&1 || { cat /tmp/elevated; fail "two approvals do not let sudo run"; }
+    grep -q '^root' /tmp/elevated || { cat /tmp/elevated; fail "the command did not run"; }
+}
+password_alone_is_refused() {
+    # Nobody scans; alice gives up.
+    if elevate --limit 40 --type "two approvers needed=$(printf '\003')" -- id -un >/tmp/refused 2>&1; then
+        cat /tmp/refused; fail "sudo ran without approvals"
+    fi
+    holds "two approvers needed" /tmp/refused
+    ! grep -q '^root' /tmp/refused || { cat /tmp/refused; fail "the command ran without approvals"; }
+}
+# NAME [OPTION...] -- COMMAND...: the same in the background; `outcome NAME` waits and gives its code.
+elevate_later() {
+    local name=$1; shift
+    rm -f "/tmp/later.$name" "/tmp/later.$name.code"
+    # A service of its own: what a test starts must outlive the test's shell.
+    (elevate "$@" >"/tmp/later.$name" 2>&1; echo $? >"/tmp/later.$name.code") </dev/null &
+    disown
+}
+outcome() { eventually "${2:-60}" test -s "/tmp/later.$1.code"; cat "/tmp/later.$1.code"; }
+grants() { twinlock grants --json; }
+gateway_log() { cat /var/log/twinlock/audit.jsonl; }
+
 # ---- what authentication is made of ---------------------------------------------------
 
 # Every byte, mode and owner of what decides who becomes root.
@@ -75,7 +180,7 @@ console_works() {
 }
 # alice's sudo with her password alone; with sudo-rs as well where it is there.
 sudo_alone() {
-    alice --limit 40 --type "assword=$PASSWORD" -- sudo -k -S id -un </dev/null >/tmp/sudo 2>&1
+    alice --limit 40 --type "assword=$PASSWORD" -- sudo -k id -un </dev/null >/tmp/sudo 2>&1
 }
 sudo_works_alone() { sudo_alone || { cat /tmp/sudo; fail "sudo does not work by password alone"; }; grep -q '^root' /tmp/sudo || { cat /tmp/sudo; fail "sudo did not run the command"; }; }
 su_works_alone() {
