@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
 
 use twinlock_protocol::escape;
 use twinlock_protocol::evidence::ProcessNote;
@@ -104,6 +106,8 @@ pub struct Origin {
     target_uid: u32,
     /// Clock ticks since boot: nothing of the session is older.
     since: u64,
+    /// The same by the wall clock, for the times of files.
+    began: SystemTime,
 }
 
 impl Origin {
@@ -111,8 +115,54 @@ impl Origin {
     #[must_use]
     pub fn new(front_end: u32, target_uid: u32, since: BootMs) -> Self {
         // The unit of /proc/pid/stat is USER_HZ, which is 100 on all that Rust's std supports.
-        Self { audit_session: audit_session(front_end), target_uid, since: since.0 / 10 }
+        Self { audit_session: audit_session(front_end), target_uid, since: since.0 / 10, began: SystemTime::now() }
     }
+}
+
+/// Where systemd keeps the units that were made at run time (`systemd-run`); readable by everybody.
+const TRANSIENT_UNITS: &str = "/run/systemd/transient";
+/// Daemons that start commands for others, later and elsewhere.
+const JOB_RUNNERS: [&[u8]; 4] = [b"atd", b"cron", b"crond", b"anacron"];
+/// Directories that change when a job is added. Their contents are not ours to read.
+const JOB_QUEUES: [&str; 6] = [
+    "/var/spool/cron",
+    "/var/spool/cron/crontabs",
+    "/var/spool/cron/atjobs",
+    "/var/spool/at",
+    "/etc/cron.d",
+    "/etc/crontab",
+];
+
+fn changed_since(path: &Path, moment: SystemTime) -> bool {
+    fs::metadata(path).and_then(|meta| meta.modified()).is_ok_and(|changed| changed >= moment)
+}
+
+/// The units in `/proc/pid/cgroup`. logind makes a scope for each login: those say nothing.
+fn units(cgroups: &[u8]) -> Vec<String> {
+    let cgroups = String::from_utf8_lossy(cgroups);
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    let is_unit = |part: &&str| part.ends_with(".service") || part.ends_with(".scope");
+    own.split('/').filter(is_unit).filter(|part| !part.starts_with("session-")).map(str::to_owned).collect()
+}
+
+/// Whether somebody made the unit that a process runs in since that moment.
+fn is_in_a_new_unit(pid: u32, moment: SystemTime) -> bool {
+    let units = units(&fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default());
+    units.iter().any(|unit| changed_since(&Path::new(TRANSIENT_UNITS).join(unit), moment))
+}
+
+/// Whether a process descends from a daemon that runs jobs.
+fn is_a_job(stat: &Stat, all: &BTreeMap<u32, Stat>) -> bool {
+    let mut at = stat.parent;
+    // A chain longer than this is a loop made of reused pids.
+    for _ in 0..64 {
+        match all.get(&at) {
+            Some(parent) if JOB_RUNNERS.contains(&parent.name.as_slice()) => return true,
+            Some(parent) if parent.parent > 1 => at = parent.parent,
+            Some(_) | None => return false,
+        }
+    }
+    false
 }
 
 /// What was ever seen of a session's processes, to know those that left the leaf. Kept from look to
@@ -182,7 +232,8 @@ impl Sightings {
 
     /// One look at all processes of the host, for the end: whoever is outside but has an ancestor,
     /// a session or a process group that was seen inside; and orphans of the same login and the
-    /// target's uid that are younger than the session. The front end's own session and group are the
+    /// target's uid that are younger than the session; and what looks as if the session had it started
+    /// by systemd, at or cron. The front end's own session and group are the
     /// terminal's, and prove nothing.
     pub fn search(&mut self, in_leaf: &[u32], front_end: u32) {
         self.look(in_leaf);
@@ -211,13 +262,18 @@ impl Sightings {
             id != front_end
                 && self.ever.get(&id).is_some_and(|start| all.get(&id).is_none_or(|stat| stat.start_time == *start))
         };
+        let queued = self.origin.is_some_and(|o| JOB_QUEUES.iter().any(|path| changed_since(Path::new(path), o.began)));
         let found: Vec<(u32, u64)> = all
             .iter()
             .filter(|(pid, stat)| {
                 !self.inside.contains_key(*pid)
                     && stat.state != 'Z'
                     && self.is_young(stat)
-                    && (belongs(stat.session) || belongs(stat.group) || descends(**pid) || self.is_orphan(**pid, stat))
+                    && (belongs(stat.session)
+                        || belongs(stat.group)
+                        || descends(**pid)
+                        || self.is_orphan(**pid, stat)
+                        || self.is_planted(**pid, || queued && is_a_job(stat, &all)))
             })
             .map(|(pid, stat)| (*pid, stat.start_time))
             .collect();
@@ -234,13 +290,19 @@ impl Sightings {
     /// in no leaf, and with a parent from elsewhere. A command that somebody types in another
     /// terminal of the same login has its shell for parent.
     fn is_orphan(&self, pid: u32, stat: &Stat) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
         let Some(Origin { audit_session: Some(session), target_uid, .. }) = self.origin else { return false };
-        let uid = || fs::metadata(format!("/proc/{pid}")).map(|meta| meta.uid());
         audit_session(pid) == Some(session)
             && audit_session(stat.parent) != Some(session)
-            && uid().is_ok_and(|uid| uid == target_uid || uid == 0)
+            && runs_as(pid, target_uid)
             && !is_contained(pid)
+    }
+
+    /// Whether this looks like something that the session had others start: as its target, in no leaf,
+    /// in a unit that somebody made meanwhile (`systemd-run`), or a job of at or cron when their queues
+    /// changed meanwhile. Another administrator may have done that: it is told, not killed.
+    fn is_planted(&self, pid: u32, is_new_job: impl FnOnce() -> bool) -> bool {
+        let Some(origin) = self.origin else { return false };
+        runs_as(pid, origin.target_uid) && (is_new_job() || is_in_a_new_unit(pid, origin.began)) && !is_contained(pid)
     }
 
     /// Who is outside and alive, but for those of the leaf; at most `limit`.
@@ -249,6 +311,13 @@ impl Sightings {
         let alive = self.outside.iter().filter(|(pid, start)| !in_leaf.contains(pid) && is_alive(**pid, **start));
         alive.take(limit).map(|(pid, _)| note(*pid)).collect()
     }
+}
+
+/// Whether a process runs as that uid, or as root.
+fn runs_as(pid: u32, target_uid: u32) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let uid = fs::metadata(format!("/proc/{pid}")).map(|meta| meta.uid());
+    uid.is_ok_and(|uid| uid == target_uid || uid == 0)
 }
 
 /// Whether this very process still runs.
@@ -276,6 +345,29 @@ mod tests {
         assert!(is_leaf(&[b"0::/x/", leaf.as_bytes(), b"/\xff\n"].concat()));
         assert!(is_leaf(&[b"1:name=\xff:/\n0::/", leaf.as_bytes()].concat()));
         assert!(!is_leaf(b"0::/x/\xff\n"), "control");
+    }
+
+    #[test]
+    fn a_unit_is_told_from_a_login_and_from_slices() {
+        assert_eq!(units(b"1:name=x:/a.service\n0::/system.slice/run-u7.service/inner\n"), ["run-u7.service"]);
+        assert_eq!(units(b"0::/system.slice/run-r1.scope\n"), ["run-r1.scope"]);
+        assert!(units(b"0::/user.slice/user-1000.slice/session-3.scope\n").is_empty());
+    }
+
+    #[test]
+    fn a_job_descends_from_a_daemon_that_runs_jobs_and_others_do_not() {
+        let process = |name: &str, parent| {
+            let line = format!("9 ({name}) S {parent} 9 9 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 5 1000 10");
+            parse_stat(line.as_bytes()).unwrap()
+        };
+        let all = BTreeMap::from([
+            (10, process("atd", 1)),
+            (11, process("sh", 10)),
+            (20, process("sshd", 1)),
+            (21, process("bash", 20)),
+        ]);
+        assert!(is_a_job(&process("sleep", 11), &all));
+        assert!(!is_a_job(&process("sleep", 21), &all), "control");
     }
 
     #[test]

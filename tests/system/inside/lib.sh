@@ -72,16 +72,19 @@ install_debs() {
 init_gateway() { # ANNOUNCEMENT...: the hosts of the first roster; leaves tokens in /tl/shared/tokens
     local hosts=() file
     for file; do hosts+=(--host "$file"); done
+    mkdir -p "$PHONES"
     twinlock-softphone tls /etc/twinlock tl.example.org
+    cp /etc/twinlock/ca.der "$PHONES/ca.der"
     chown twinlock-gateway /etc/twinlock/web.crt /etc/twinlock/web.key
     chmod 0600 /etc/twinlock/web.key
-    twinlock-softphone init "$PHONES" /etc/twinlock/ca.der 10.77.0.1:443 -- twinlock init \
+    twinlock-softphone init "$PHONES" "$PHONES/ca.der" 10.77.0.1:443 -- twinlock init \
         --origin https://tl.example.org --tls-cert /etc/twinlock/web.crt --tls-key /etc/twinlock/web.key \
         --listen 0.0.0.0:443 --gateway tl.example.org:8444 "${hosts[@]}" \
         --person alice=Alice:alice:requester --person bob=Bob:bob:approver --person carol=Carol:carol:approver \
         --person dave=Dave:dave:approver >/tl/shared/tokens
     cp /var/lib/twinlock-gateway/roster.json "$PHONES/roster.json"
     cp /var/lib/twinlock-gateway/roster.json /tl/shared/roster.json
+    cp -r "$PHONES" /tl/shared/phones
     cat >/etc/twinlock/gateway.toml <<TOML
 origin = "https://tl.example.org"
 [approver]
@@ -115,15 +118,20 @@ set_up_everything() {
     init_gateway /tmp/announcement.json
     join_host
 }
-# SERVICE...: the two lines at the end of these stacks, by hand (`twinlock enable` has a suite).
+# SERVICE...: the marked blocks in these stacks, as `twinlock enable` writes them (it has a suite of its own).
 wire() {
     local service
-    for service; do cat >>"/etc/pam.d/$service" <<LINES
-account    required   pam_twinlock.so
-session    required   pam_twinlock.so
-LINES
+    for service; do
+        {
+            printf '# >>> twinlock\naccount    required   pam_twinlock.so\n# <<< twinlock\n'
+            cat "/etc/pam.d/$service"
+            printf '# >>> twinlock\nsession    required   pam_twinlock.so\n# <<< twinlock\n'
+        } >"/etc/pam.d/.$service.new"
+        mv "/etc/pam.d/.$service.new" "/etc/pam.d/$service"
     done
 }
+wired() { grep -qs pam_twinlock /etc/pam.d/sudo; }
+module() { ls /usr/lib/*/security/pam_twinlock.so 2>/dev/null; }
 
 # [OPTION...] -- COMMAND...: alice's sudo with her password and what the options say.
 elevate() {
@@ -149,7 +157,7 @@ elevate_later() {
     local name=$1; shift
     rm -f "/tmp/later.$name" "/tmp/later.$name.code"
     # A service of its own: what a test starts must outlive the test's shell.
-    (elevate "$@" >"/tmp/later.$name" 2>&1; echo $? >"/tmp/later.$name.code") </dev/null &
+    (set +e; elevate "$@" >"/tmp/later.$name" 2>&1; echo $? >"/tmp/later.$name.code") </dev/null &
     disown
 }
 outcome() { eventually "${2:-60}" test -s "/tmp/later.$1.code"; cat "/tmp/later.$1.code"; }
@@ -188,3 +196,18 @@ su_works_alone() {
     grep -q '^root' /tmp/su || { cat /tmp/su; fail "su did not run the command"; }
 }
 everything_works_alone() { console_works; sudo_works_alone; su_works_alone; }
+
+# Whatever happened to the packages: sudo is neither open nor locked, the console and su work, and a stack
+# that does not name the module is what it was before (M8).
+neither_open_nor_locked() { # NAME of what was remembered before
+    console_works
+    su_works_alone
+    if wired; then
+        [ -n "$(module)" ] || fail "a stack names a module that is gone"
+        password_alone_is_refused
+        two_approvals_work
+    else
+        unchanged_since "$1"
+        sudo_works_alone
+    fi
+}
