@@ -5,6 +5,7 @@
 
 mod ceremony;
 mod run;
+mod sign;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,8 +30,9 @@ pub fn main(arguments: &[String]) -> Outcome<u8> {
     match words.as_slice() {
         ["init", dir, ca, address, "--", command @ ..] => ceremony::init(&Drawer::new(dir), ca, address, command),
         ["run", dir, rest @ ..] => run::run(&Drawer::new(dir), rest),
+        ["sign", dir, people] => sign::sign(&Drawer::new(dir), people),
         ["tls", dir, host] => tls(Path::new(dir), host),
-        _ => Err("usage: twinlock-softphone init DIR CA_DER ADDRESS -- COMMAND | run DIR [OPTIONS] -- COMMAND | \
+        _ => Err("usage: twinlock-softphone init DIR CA_DER ADDRESS -- COMMAND | run DIR [OPTIONS] -- COMMAND | sign DIR PEOPLE | \
                   tls DIR HOST"
             .to_owned()),
     }

@@ -1,7 +1,7 @@
 //! A command on a terminal with people around it. Options, before `--`:
 //! `--approve A,B` they scan and approve, one after the other; `--deny A` scans and denies;
 //! `--ttl SECONDS` the life they sign; `--type PROMPT=TEXT` types a line when the prompt stands on the
-//! screen; `--answer PROMPT=SHELL` types what a shell command prints, which reads the screen's text on
+//! screen; `--answer PROMPT=SHELL` types what a shell command prints, which reads the terminal's text on
 //! its standard input; each is used once, in the given order; `--limit SECONDS` (90); `--console` for
 //! `login`, which hangs its terminal up and opens it again; `--after FILE`: nobody scans before it exists.
 //! Ends with the command's exit code; 125 when the people could not do their part.
@@ -125,7 +125,7 @@ impl Plan {
                 seen += at + prompt.len();
                 let line = match typed {
                     Typed::Text(text) => text.clone(),
-                    Typed::Shell(script) => shell(script, &terminal.screen())?,
+                    Typed::Shell(script) => shell(script, &transcript.replace('\r', ""))?,
                 };
                 terminal.send_line(&line);
                 typing.next();

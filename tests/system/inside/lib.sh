@@ -211,3 +211,46 @@ neither_open_nor_locked() { # NAME of what was remembered before
         sudo_works_alone
     fi
 }
+
+# ---- break-glass --------------------------------------------------------------------------
+
+# bob and carol get a key each, two people sign them into the roster, and the host has it.
+make_break_glass_keys() {
+    local person key
+    mkdir -p -m 700 /root/keys
+    for person in bob carol; do
+        twinlock break-glass keygen --person "$person" --out "/root/keys/$person" >"/tmp/keygen.$person"
+        key=$(sed -n 's/^public: //p' "/tmp/keygen.$person")
+        twinlock break-glass key add "$person" "$key"
+        twinlock-softphone sign "$PHONES" bob,carol
+    done
+    eventually 20 eval 'twinlock break-glass status | grep -qi carol'
+}
+# PERSON: what answers the challenge on the terminal, for --answer.
+answer_of() {
+    echo "tac | awk '/END TWINLOCK/{p=1} p; /BEGIN TWINLOCK/{exit}' | tac | sed 's/^.*\\(-----BEGIN\\)/\\1/' >/tmp/challenge; echo yes | twinlock approve --offline --key /root/keys/$1 --challenge /tmp/challenge 2>/tmp/approve.$1"
+}
+drill() {
+    twinlock-softphone run "$PHONES" --answer "answer 1 of 2:=$(answer_of bob)" --answer "answer 2 of 2:=$(answer_of carol)" \
+        -- twinlock break-glass drill
+}
+
+# ---- enabling -----------------------------------------------------------------------------
+
+# SERVICE [OPTION...]: root enables it at the console; returns at once.
+enable() {
+    twinlock-softphone run "$PHONES" --console --limit 120 --type "assword: =$PASSWORD" \
+        --type "# =twinlock enable $* --yes --no-wait --as alice; echo ended with \$?; exit" -- login root
+}
+# The lines are there for good: confirmed by an elevation from another login.
+enable_for_good() {
+    enable "$1" >/tmp/enable 2>&1
+    holds "ended with 0" /tmp/enable
+    # Open until the watcher has seen from which login it came.
+    case $1 in
+        sudo) elevate --approve bob,carol -- sleep 4 >/tmp/confirm 2>&1 || { cat /tmp/confirm; fail "no elevation to confirm with"; } ;;
+        su) alice --type "assword: =$PASSWORD" --approve bob,carol -- su -c "'sleep 4'" >/tmp/confirm 2>&1 || { cat /tmp/confirm; fail "no su to confirm with"; } ;;
+    esac
+    eventually 20 eval '! twinlock enable --status | grep -qi "left"'
+    twinlock enable --status
+}
