@@ -65,8 +65,11 @@ debs() {
 }
 # DIRECTORY PACKAGE...: as an administrator installs files.
 install_debs() {
-    # shellcheck disable=SC2046
-    apt-get install -y -q --allow-downgrades --no-install-recommends $(debs "$@")
+    local option=
+    # The last argument may be -f: mend what was left broken as well.
+    [ "${*: -1}" != -f ] || { option=-f; set -- "${@:1:$#-1}"; }
+    # shellcheck disable=SC2046,SC2086
+    apt-get install -y -q $option --allow-downgrades --no-install-recommends $(debs "$@")
 }
 # As the documentation says: announcement, ceremony, configuration, join. Everything on one host.
 init_gateway() { # ANNOUNCEMENT...: the hosts of the first roster; leaves tokens in /tl/shared/tokens
@@ -168,9 +171,10 @@ gateway_log() { cat /var/log/twinlock/audit.jsonl; }
 
 # Every byte, mode and owner of what decides who becomes root.
 authentication() {
+    # Backups that pam-auth-update makes decide nothing.
     find /etc/pam.d /etc/pam.conf /etc/sudoers /etc/sudoers.d /etc/sudo.conf /etc/sudoers-rs /usr/share/pam-configs \
         /etc/security /etc/nsswitch.conf /etc/ssh/sshd_config /etc/ssh/sshd_config.d /etc/polkit-1 \
-        \( -type d -printf '%p %m %U:%G\n' -o -type l -printf '%p -> %l\n' -o -type f -printf '%p %m %U:%G ' \
+        ! -name '*.pam-old' \( -type d -printf '%p %m %U:%G\n' -o -type l -printf '%p -> %l\n' -o -type f -printf '%p %m %U:%G ' \
         -exec sha256sum {} \; \) 2>/dev/null | sort
 }
 remember() { authentication >"/var/lib/tl/authentication.$1"; }

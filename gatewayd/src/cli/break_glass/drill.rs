@@ -15,6 +15,7 @@ use twinlock_protocol::{Digest, Fixed, UnixTime, codec, escape, limits};
 
 use crate::agent::pinned_roster;
 use crate::cli::approve::ask;
+use crate::cli::doctor::facts;
 use crate::cli::{Failure, files, output, time};
 use crate::clock::{Clock as _, SystemClock};
 use crate::enrol::seal;
@@ -54,23 +55,31 @@ pub struct DrillRecord {
     pub roster_digest: Digest,
 }
 
-/// The roster that this host pins.
+/// The newest roster that follows from the one that this host pins. A host that has just joined pins
+/// the ceremony's, which has no break-glass keys; the module pins newer ones only when it runs, and
+/// before it may run for anybody there must have been a drill.
 ///
 /// # Errors
 /// A [`Failure`].
 pub fn roster(arguments: &HostArgs) -> Result<VerifiedRoster, Failure> {
-    pinned_roster(&arguments.roster_dir).ok_or_else(|| {
+    let pinned = pinned_roster(&arguments.roster_dir).ok_or_else(|| {
         Failure::new(
             format!("no roster can be read in {}", arguments.roster_dir.display()),
             "run this as root on a host that has joined",
         )
-    })
+    })?;
+    let table = module_toml(&arguments.config).unwrap_or_default();
+    let socket = table.get("agent_socket").and_then(toml::Value::as_str).unwrap_or("/run/twinlock/agent.sock");
+    Ok(facts::newest(pinned, Path::new(socket)))
+}
+
+fn module_toml(config: &Path) -> Result<toml::Table, Failure> {
+    Ok(String::from_utf8(files::read(config, 64 * 1024)?)?.parse()?)
 }
 
 /// This host's id.
 pub fn host(config: &Path) -> Result<HostId, Failure> {
-    let text = String::from_utf8(files::read(config, 64 * 1024)?)?;
-    let table: toml::Table = text.parse()?;
+    let table = module_toml(config)?;
     let id = table.get("host").and_then(toml::Value::as_str).and_then(HostId::new);
     id.ok_or_else(|| Failure::plain(format!("{} names no host", config.display())))
 }

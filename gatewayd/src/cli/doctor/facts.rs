@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use twinlock_protocol::ids::{HostId, RequestId};
-use twinlock_protocol::roster::VerifiedRoster;
+use twinlock_protocol::roster::{RosterEnvelope, VerifiedRoster};
 use twinlock_protocol::wire::module::{AskRosters, ModuleEvent, ModuleMessage, Resume};
 use twinlock_protocol::wire::reaper::{List, ReaperReply, ReaperRequest};
 use twinlock_protocol::wire::{self, LENGTH_BYTES, WIRE_VERSION};
@@ -69,7 +69,7 @@ pub struct Facts {
     pub host_key: Option<FileFact>,
     /// The host's id in `module.toml`.
     pub host: Result<HostId, String>,
-    /// The roster that this host pins.
+    /// The roster that this host pins, or the newest that follows from it and that the agent has.
     pub roster: Option<VerifiedRoster>,
     /// The logins of this host, root and others with uid 0 apart.
     pub logins: Vec<String>,
@@ -112,6 +112,8 @@ impl Facts {
         let gateway_took = gateway.is_ok().then(|| begun.elapsed());
         let reaper_socket = named("reaper_socket", "/run/twinlock/reaper.sock");
         let running = below.is_running();
+        // As long as the agent does not answer, the pinned one counts.
+        let roster = roster.map(|pinned| if agent.is_ok() { newest(pinned, &agent_socket) } else { pinned });
         Self {
             now: wall(),
             modules: module_files(&below),
@@ -181,6 +183,27 @@ fn ask_agent(socket: &Path, above: u64) -> Result<(), String> {
         ModuleEvent::Rosters(_) => Ok(()),
         _ => Err("it answers something else".to_owned()),
     }
+}
+
+/// The newest roster that follows from the pinned one, as far as the agent has it: the one that the
+/// module takes and pins when it runs next. Without an agent, the pinned one.
+#[must_use]
+pub fn newest(pinned: VerifiedRoster, agent_socket: &Path) -> VerifiedRoster {
+    let mut head = pinned;
+    for _ in 0..limits::ROSTER_STEPS {
+        let ask_for = AskRosters { wire: WIRE_VERSION, above: head.roster().version };
+        let Ok(ModuleEvent::Rosters(more)) = ask(agent_socket, &ModuleMessage::Rosters(ask_for)) else { return head };
+        let before = head.roster().version;
+        for bytes in &more.envelopes {
+            let next = RosterEnvelope::from_bytes(&bytes.0).ok().and_then(|envelope| head.successor(&envelope).ok());
+            let Some(next) = next else { return head };
+            head = next;
+        }
+        if head.roster().version == before {
+            return head;
+        }
+    }
+    head
 }
 
 /// A request that nobody made: a gateway says that it does not know it; an agent without one says so.
