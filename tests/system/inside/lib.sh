@@ -164,7 +164,8 @@ elevate_later() {
     disown
 }
 outcome() { eventually "${2:-60}" test -s "/tmp/later.$1.code"; cat "/tmp/later.$1.code"; }
-grants() { twinlock grants --json; }
+# TEXT: the grant of the newest command that holds it.
+grant_of() { twinlock grants --json | tr '{' '\n' | grep -F -- "$1" | grep -o '"grant": *"[^"]*"' | head -n 1 | cut -d'"' -f4; }
 gateway_log() { cat /var/log/twinlock/audit.jsonl; }
 
 # ---- what authentication is made of ---------------------------------------------------
@@ -232,7 +233,7 @@ make_break_glass_keys() {
 }
 # PERSON: what answers the challenge on the terminal, for --answer.
 answer_of() {
-    echo "tac | awk '/END TWINLOCK/{p=1} p; /BEGIN TWINLOCK/{exit}' | tac | sed 's/^.*\\(-----BEGIN\\)/\\1/' >/tmp/challenge; echo yes | twinlock approve --offline --key /root/keys/$1 --challenge /tmp/challenge 2>/tmp/approve.$1"
+    echo "awk '/-----BEGIN TWINLOCK/{b=\"\"} {b=b \$0 \"\\n\"} /-----END TWINLOCK/{last=b} END{printf \"%s\", last}' >/tmp/challenge; echo yes | twinlock approve --offline --key /root/keys/$1 --challenge /tmp/challenge 2>/tmp/approve.$1"
 }
 drill() {
     twinlock-softphone run "$PHONES" --answer "answer 1 of 2:=$(answer_of bob)" --answer "answer 2 of 2:=$(answer_of carol)" \
