@@ -48,7 +48,7 @@ fn every_unit_is_accepted_and_less_exposed_than_its_bound() {
     assert!(judged.status.success(), "{}", words(&judged));
     assert_eq!(words(&judged).matches(": ok").count(), 3, "{}", words(&judged));
 
-    // control: the same eyes, on units with one line less or one misspelt
+    // The control is the same eyes, on units with one line less or one misspelt
     for (line, instead) in [("ProtectSystem=strict\n", ""), ("ProtectSystem=strict\n", "ProtectSystm=strict\n")] {
         let copy = copy_of_units();
         let unit = copy.path().join("systemd/twinlock-gatewayd.service");
@@ -66,7 +66,7 @@ fn programs_run_with_old_libraries_and_the_module_is_linked_and_exports_its_hook
     let check = packaging().join("scripts/check-elf");
     let judged = run(&check, &[module]);
     assert!(judged.status.success(), "{}", words(&judged));
-    // control: another floor, and a library of the system in the module's place
+    // The control is another floor, and a library of the system in the module's place
     let mut older = Command::new(&check);
     let older = older.arg(module).env("GLIBC_FLOOR", "2.30").output().unwrap();
     assert!(words(&older).contains("above 2.30"), "{}", words(&older));
@@ -108,7 +108,7 @@ fn installing_puts_nothing_where_authentication_is_configured() {
         assert!(!destination.starts_with("etc/") || destination.starts_with("etc/apparmor.d/"), "{destination}");
         sources.insert(source.as_str());
     }
-    // control: the same eyes see what is installed, and nothing that should be is missing
+    // The same eyes see what is installed, and nothing that should be is missing
     assert!(lists.iter().any(|(_, fields)| fields[2].starts_with("@SECURITY@/pam_twinlock.so")));
     for folder in ["systemd", "sysusers.d", "tmpfiles.d", "man", "libexec"] {
         for file in fs::read_dir(packaging().join(folder)).unwrap().flatten() {
