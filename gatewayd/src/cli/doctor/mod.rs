@@ -13,6 +13,7 @@ mod stacks;
 mod sudo;
 pub mod sudoers;
 mod survey;
+mod system;
 mod ways;
 
 use std::path::PathBuf;

@@ -113,6 +113,15 @@ pub struct Privileged {
     pub how: String,
 }
 
+/// The root of another system's tree that a path lies in: an image, a container, a backup.
+#[must_use]
+pub fn other_system(path: &Path) -> Option<PathBuf> {
+    let text = path.to_str()?;
+    let at = ["/usr/", "/bin/", "/sbin/"].iter().filter_map(|dir| text.find(dir)).min()?;
+    let (root, inside) = text.split_at_checked(at)?;
+    (!root.is_empty() && is_usual(Path::new(inside))).then(|| root.into())
+}
+
 impl Privileged {
     /// What takes that away.
     #[must_use]
@@ -254,6 +263,15 @@ mod tests {
         put("usr/bin/xsudo", 0o4711);
         assert_eq!(paths().collect::<Vec<_>>(), ["/home/bob/su", "/usr/bin/mysu", "/usr/bin/xsudo"]);
         assert!(search(&Below::new(root.path())).1);
+    }
+
+    #[test]
+    fn a_program_of_an_image_is_the_images() {
+        let of = |path: &str| other_system(Path::new(path)).map(|root| root.display().to_string());
+        assert_eq!(of("/srv/images/a/usr/bin/sudo").as_deref(), Some("/srv/images/a"));
+        assert_eq!(of("/usr/local/bin/rootsh"), None);
+        assert_eq!(of("/home/bob/su"), None);
+        assert_eq!(of("/srv/images/a/usr/bin/rootsh"), None);
     }
 
     #[test]

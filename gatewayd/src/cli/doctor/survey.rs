@@ -6,6 +6,7 @@ use super::below::Below;
 use super::facts::Facts;
 use super::stacks::{self, Stacks};
 use super::sudo::{self, Provider, Sudo};
+use super::system::{self, System};
 use super::ways::{self, Ways};
 use super::{Finding, checks};
 use crate::cli::enable::Gate;
@@ -32,6 +33,8 @@ pub struct Survey {
     pub stacks: Stacks,
     /// sudo.
     pub sudo: Sudo,
+    /// What Twinlock needs around it.
+    pub system: System,
     /// Other ways to root.
     pub ways: Ways,
 }
@@ -55,6 +58,7 @@ impl Survey {
             facts,
             stacks,
             sudo: Sudo::gather(&below),
+            system: System::gather(&below, host, gateway),
             ways: Ways::gather(&below),
         }
     }
@@ -91,6 +95,9 @@ pub fn judge(survey: &Survey) -> Vec<Finding> {
             "nothing of Twinlock is set up here",
             "install libpam-twinlock and twinlock-agent, then twinlock host join TOKEN; or twinlock init for a gateway",
         ));
+    }
+    if survey.roles.host || survey.roles.gateway {
+        findings.extend(system::judge(&survey.system, facts, survey.roles.host));
     }
     if survey.sudo.provider != Provider::None {
         findings.extend(sudo::judge(&survey.sudo, gated.contains(&Gate::Sudo)));

@@ -1,6 +1,7 @@
 //! The other ways to root: those that ask nobody, whatever stands in sudo's and su's stacks. Each is
 //! named with its file and line; which of them a site wants is the site's to say, so none is a failure.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Finding;
@@ -293,11 +294,7 @@ pub fn judge(ways: &Ways) -> Vec<Finding> {
         let what = format!("`{}`: doas asks nobody else", place.text);
         Finding::warning("way-doas", what, "remove doas, or the rule").at(&place.file, Some(place.line))
     }));
-    findings.extend(ways.privileged.iter().map(|one| {
-        let what = format!("an unusual program with {}", one.how);
-        let remedy = format!("if nobody needs it: {}; else know what it lets people do", one.remedy());
-        Finding::warning("way-setuid", what, remedy).at(&one.path, None)
-    }));
+    findings.extend(privileged_findings(&ways.privileged));
     if !ways.searched_all {
         let what = "there are too many files here to search all of them for setuid bits";
         findings.push(Finding::note("way-setuid", what, "find / -xdev -perm -4000 -user root"));
@@ -305,6 +302,27 @@ pub fn judge(ways: &Ways) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok("ways", "no other way to root was found"));
     }
+    findings
+}
+
+/// One for each program, but one only for the programs of another system's tree.
+fn privileged_findings(privileged: &[Privileged]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut trees: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for one in privileged {
+        if let Some(tree) = setuid::other_system(&one.path) {
+            *trees.entry(tree).or_default() += 1;
+            continue;
+        }
+        let what = format!("an unusual program with {}", one.how);
+        let remedy = format!("if nobody needs it: {}; else know what it lets people do", one.remedy());
+        findings.push(Finding::warning("way-setuid", what, remedy).at(&one.path, None));
+    }
+    findings.extend(trees.into_iter().map(|(tree, count)| {
+        let what = format!("another system's files, {count} programs with setuid bits among them: they run here, too, and are not updated with this system");
+        let remedy = format!("chmod 700 {}, or mount it nosuid", tree.display());
+        Finding::warning("way-setuid", what, remedy).at(tree, None)
+    }));
     findings
 }
 
@@ -356,7 +374,9 @@ fn polkit_findings(ways: &Ways) -> Vec<Finding> {
     for place in &ways.polkit_yes {
         let what = format!("`{}`: polkit says yes without asking anybody", place.text);
         // What the distribution ships is narrow, and the same everywhere.
-        let finding = if place.file.starts_with("/usr/share") {
+        let finding = if place.file.starts_with("/usr/share")
+            || place.file.starts_with("/var/lib/polkit-1/localauthority/10-vendor.d")
+        {
             Finding::note(
                 "way-polkit",
                 what,
