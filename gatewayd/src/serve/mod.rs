@@ -356,7 +356,7 @@ async fn load_rosters(dir: &Path, store: &Sqlite, clock: &dyn Clock) -> Result<R
         }
     }
     let rosters = Rosters::new(Link::new(roster, envelope));
-    while let Some(next) = next_kept(&*store, &rosters.head())? {
+    while let Some(next) = next_kept(store, &rosters.head())? {
         rosters.push(next);
     }
     Ok(rosters)
