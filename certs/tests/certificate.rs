@@ -93,11 +93,23 @@ fn a_certificate_outside_its_time_or_with_too_long_a_window_is_refused() {
     };
     assert_eq!(window(u64::from(TTL_S) + 120), Ok(()));
     assert_eq!(window(u64::from(TTL_S) + 121), Err(CertificateTime));
+    // A window that ends where it begins is none, also while the clocks' difference leaves room.
+    let empty = |not_after: UnixTime| {
+        forged(|f| {
+            f.not_before = NOW.plus(60);
+            f.not_after = not_after;
+        })
+    };
+    assert_eq!(empty(NOW.plus(61)), Ok(()), "control: one second");
+    assert_eq!(empty(NOW.plus(60)), Err(CertificateTime));
 }
 
 /// Catalogue: C1 (control: inline)
 #[test]
 fn a_ca_that_is_not_valid_now_is_refused() {
+    let ending = |not_after: UnixTime| under_a_forged_ca(|ca| ca.not_after = not_after);
+    assert_eq!(ending(NOW.plus(1)), Ok(()), "control: its last second");
+    assert_eq!(ending(NOW), Err(CertificateTime));
     let world = World::new();
     let (old, old_key) = Ca::generate("elevation CA of example.test", UnixTime(NOW.0 - 400 * 24 * 3600), 1).unwrap();
     let old = World { ca: old, ca_key: old_key.to_vec(), ..world };
@@ -197,6 +209,17 @@ fn a_ca_without_ca_flag_path_length_or_usages_is_refused() {
     assert_eq!(under_a_forged_ca(|ca| ca.remove(oid::KEY_USAGE)), Err(CertificateInvalid));
     assert_eq!(under_a_forged_ca(|ca| ca.remove(oid::BASIC_CONSTRAINTS)), Err(CertificateInvalid));
     assert_eq!(under_a_forged_ca(|ca| ca.remove(oid::SUBJECT_KEY_ID)), Err(CertificateInvalid));
+    // The name of the CA's key is what the leaf and the lists point at: twenty bytes, never critical.
+    let key_id = |critical, before: &[u8], after: &[u8]| {
+        under_a_forged_ca(|ca| {
+            let own = ca.extensions[2][ca.extensions[2].len() - 20..].to_vec();
+            let content = [before, &own, after].concat();
+            ca.extensions[2] = extension(oid::SUBJECT_KEY_ID, critical, &content);
+        })
+    };
+    assert_eq!(key_id(false, &[4, 20], &[]), Ok(()), "control");
+    assert_eq!(key_id(true, &[4, 20], &[]), Err(CertificateInvalid));
+    assert_eq!(key_id(false, &[4, 20], &[0]), Err(CertificateInvalid));
     assert_eq!(under_a_forged_ca(|ca| ca.issuer = name("somebody else")), Err(CertificateInvalid));
     let critical = extension(&[0x2a, 3, 4], true, &[5, 0]);
     assert_eq!(under_a_forged_ca(|ca| ca.extensions.push(critical)), Err(CertificateInvalid));
@@ -230,6 +253,13 @@ fn an_unknown_critical_extension_is_refused_and_an_unknown_other_one_is_not() {
     assert!(forged(|f| f.replace(oid::BINDING, extension(oid::BINDING, true, &binding))).is_err());
 }
 
+#[test]
+fn a_certificate_that_is_longer_than_any_of_ours_is_refused() {
+    let padded = |bytes: usize| forged(|f| f.extensions.push(extension(&[0x2a, 3, 4], false, &vec![5; bytes])));
+    assert_eq!(padded(6000), Ok(()), "control");
+    assert_eq!(padded(9000), Err(CertificateInvalid));
+}
+
 /// Catalogue: C3 (control: a_forged_certificate_without_a_lie_is_accepted)
 #[test]
 fn an_extension_that_stands_twice_is_refused() {
@@ -240,8 +270,14 @@ fn an_extension_that_stands_twice_is_refused() {
         });
         assert_eq!(twice, Err(CertificateInvalid), "extension {at}");
     }
-    let many = forged(|f| f.extensions.extend((0..40).map(|n| extension(&[0x2a, 3, n], false, &[5, 0]))));
-    assert_eq!(many, Err(CertificateInvalid));
+    let many = |count: usize| {
+        forged(|f| {
+            let own = f.extensions.len();
+            f.extensions.extend((own..count).map(|n| extension(&[0x2a, 3, u8::try_from(n).unwrap()], false, &[5, 0])));
+        })
+    };
+    assert_eq!(many(32), Ok(()), "control: so many are read");
+    assert_eq!(many(33), Err(CertificateInvalid));
 }
 
 /// Catalogue: C3 (control: a_forged_certificate_without_a_lie_is_accepted)

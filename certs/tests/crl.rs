@@ -36,6 +36,25 @@ fn an_honest_crl_is_accepted_and_says_which_certificates_are_revoked() {
     assert_eq!(certificate.check_revocation(&revoked), Err(CertificateRevoked));
 }
 
+#[test]
+fn a_crl_that_is_longer_than_any_of_ours_is_refused() {
+    let world = World::new();
+    let listed = |count: u32| {
+        let entries = (0..count).map(|n| {
+            let mut bytes = [0x40; 16];
+            bytes[..4].copy_from_slice(&n.to_be_bytes());
+            RevokedEntry { serial: CertSerial::from_random(bytes), revoked_at: NOW, reason: Reason::Ended }
+        });
+        let bytes = world.ca.crl(1, NOW, NOW.plus(60), entries).unwrap();
+        (bytes.len(), check_at(&world, &bytes, NOW, 0).map(|_| ()))
+    };
+    let (length, outcome) = listed(70_000);
+    assert!(length < 4 << 20 && outcome.is_ok(), "control: {length} bytes");
+    let (length, outcome) = listed(130_000);
+    assert!(length > 4 << 20, "{length}");
+    assert_eq!(outcome, Err(CrlInvalid));
+}
+
 /// Catalogue: C4 (control: an_honest_crl_is_accepted_and_says_which_certificates_are_revoked)
 #[test]
 fn the_list_of_another_ca_says_nothing_about_a_certificate() {
