@@ -11,7 +11,7 @@ use std::rc::Rc;
 use twinlock_protocol::break_glass::verify_request;
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::evidence::SignedRequest;
-use twinlock_protocol::ids::TerminalCode;
+use twinlock_protocol::ids::{GrantId, TerminalCode};
 use twinlock_protocol::request::{
     Arg, CodeCommitment, ElevationRequest, Mode, RequestFormat, RequestKind, RosterRef, Scope, Target, VERSION,
 };
@@ -68,10 +68,15 @@ pub struct World<'a> {
     pub terminal: &'a dyn Fn() -> Option<Terminal>,
     /// Records and contains a grant: [`crate::session::contain`].
     pub contain: Contain<'a>,
+    /// Notes that a grant's session is opened: [`crate::session::opened`].
+    pub opened: Opened<'a>,
 }
 
 /// The form of [`crate::session::contain`].
 pub type Contain<'a> = &'a dyn Fn(&Config, Owner, &Grant, &Terminal, &Signals) -> Result<Vec<u8>, Refusal>;
+
+/// The form of [`crate::session::opened`].
+pub type Opened<'a> = &'a dyn Fn(&Config, Owner, GrantId) -> Result<(), Refusal>;
 
 /// Decides one `account` call.
 ///

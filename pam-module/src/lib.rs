@@ -114,6 +114,7 @@ fn hook(
         facts: &Facts::read,
         terminal: &Terminal::open,
         contain: &session::contain,
+        opened: &session::opened,
     };
     match body(&mut handle, &world) {
         Ok(Outcome::Allowed) => PamResultCode::PAM_SUCCESS,

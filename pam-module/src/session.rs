@@ -1,8 +1,8 @@
 //! Containment and enforcement. At the end of `account` a grant is registered at the reaper: its record
 //! is on disk and this process in the grant's leaf before sudo may go on, so that it holds where
 //! `Defaults !pam_session` leaves the session phase out, too. `open_session` then enforces: without a
-//! grant from this handle, for this very target, unexpired, under the roster that is still pinned, and
-//! contained, nothing starts. Every way out of it that is not [`Outcome::Allowed`] is
+//! grant from this handle, for this very target, unexpired, under the roster that is still pinned,
+//! contained, and noted by the reaper as opened, nothing starts. Every way out of it that is not [`Outcome::Allowed`] is
 //! PAM_PERM_DENIED: sudo runs the command after PAM_SESSION_ERR.
 #![forbid(unsafe_code)]
 
@@ -12,10 +12,11 @@ use std::path::Path;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::evidence::{GrantRecord, GrantRecordFormat, SignedStart, VERSION as RECORD_VERSION};
+use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::signature::SigningKey;
 use twinlock_protocol::statement::{StartKind, StartStatement, VERSION as STATEMENT_VERSION};
 use twinlock_protocol::wire::WIRE_VERSION;
-use twinlock_protocol::wire::reaper::{Joined, ReaperRequest, Register, RegisterReply};
+use twinlock_protocol::wire::reaper::{Joined, Opened, ReaperRequest, Register, RegisterReply};
 use twinlock_protocol::{Bytes, DenyReason, limits};
 
 use crate::account::{Outcome, World};
@@ -49,9 +50,12 @@ pub fn open_session<S: Conversation + GrantStore>(
     let load = || Config::load(world.config, world.owner);
     match session.take() {
         Some(Remembered::Granted(grant, leaf)) => {
-            check(session, world, &load()?, &grant)?;
+            let config = load()?;
+            check(session, world, &config, &grant)?;
             // pam_systemd may have carried it elsewhere since.
             cgroup::return_to(&leaf, load)?;
+            // A grant whose session never opens (sudo refuses after `account`) proves nothing to anybody.
+            (world.opened)(&config, world.owner, grant.id.grant())?;
             Ok(Outcome::Allowed)
         }
         Some(Remembered::Asked) => Err(DenyReason::NoGrant.into()),
@@ -164,6 +168,25 @@ fn register_and_join(
     }
     link.hold_until_exit();
     Ok(())
+}
+
+/// Has it noted, durably, that this grant's session opens. A connection of its own: the reaper may have
+/// been restarted since the registration.
+///
+/// # Errors
+/// As [`contain`].
+pub fn opened(config: &Config, owner: Owner, grant: GrantId) -> Result<(), Refusal> {
+    let signals = Signals::block()?;
+    let say = || {
+        let give_up_at = boot_ms().saturating_add(REAPER_MS);
+        let mut link = Link::connect(&config.reaper_socket, Peer { owner, uid: config.reaper_uid }, &signals)?;
+        link.send(&ReaperRequest::Opened(Opened { wire: WIRE_VERSION, grant }), &signals)?;
+        match reply(&mut link, give_up_at, &signals)? {
+            RegisterReply::Confirmed(_) => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    };
+    say().map_err(refusal)
 }
 
 /// The second frame is a bare [`Joined`], as the wire says.

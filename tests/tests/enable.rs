@@ -175,6 +175,35 @@ fn a_grant_from_another_login_settles_it_and_disable_brings_the_old_bytes_back()
     });
 }
 
+/// sudo asks the module before it looks whether the person may run the command.
+///
+/// Catalogue: K3 (control: inline)
+#[test]
+fn what_sudo_refuses_after_two_people_approved_confirms_nothing() {
+    in_namespace_within(here!(), BED, |bed| {
+        let installation = ready(bed);
+        let taken = tool(bed, &["enable", "sudo", "--yes", "--no-wait", "--within", "300"]);
+        assert!(taken.ok(), "{taken:?}");
+        bed.sudoers("bob ALL=(ALL:ALL) NOPASSWD: ALL");
+        let script = "echo 1001 >/proc/self/loginuid; sudo id -un; exec sleep 60";
+        let mut refused = bed.terminal("alice", &["sh", "-c", script]);
+        refused.wait_for("assword", LIMIT);
+        refused.send_line(twinlock_tests::bed::PASSWORD);
+        installation.approve_by_two(&mut refused, "bob", "carol");
+        refused.wait_for("sudoers", LIMIT);
+        let status = || tool(bed, &["enable", "--status"]).stdout;
+        eventually("it is seen", LIMIT, || status().contains("its command was never let run"));
+        assert!(status().contains("left to confirm it"), "{}", status());
+
+        // The same by somebody who may.
+        bed.sudoers("alice ALL=(ALL:ALL) NOPASSWD: ALL");
+        let mut alice = login_and_sudo(bed);
+        granted(&installation, &mut alice);
+        wait_until_settled();
+        assert!(status().contains("sudo: two people are asked, since"), "{}", status());
+    });
+}
+
 // control: a_grant_from_another_login_settles_it_and_disable_brings_the_old_bytes_back
 #[test]
 fn without_a_confirmation_from_another_login_everything_is_put_back() {
@@ -420,6 +449,8 @@ fn a_broken_sudoers_and_settings_that_pass_the_module_by_stop_enable() {
         for (text, word) in [
             ("alice ALL=(ALL NOPASSWD ALL\n", "sudoers is broken"),
             ("Defaults:alice !pam_session\n", "/etc/sudoers.d/50-local:1:"),
+            ("Defaults:#1001 !pam_session\n", "/etc/sudoers.d/50-local:1:"),
+            ("# why \\\nDefaults:%#27 !pam_session\n", "/etc/sudoers.d/50-local:2:"),
             ("Defaults pam_service=other\n", "pam_service=other"),
             ("Defaults !pam_acct_mgmt\n", "!pam_acct_mgmt"),
         ] {

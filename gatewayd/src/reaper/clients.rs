@@ -1,5 +1,5 @@
 //! What clients of the two sockets may say. The kernel's peer credentials decide, before the first
-//! frame is read: uid 0 registers, the agent's uid watches and passes on orders, everybody else is
+//! frame is read: uid 0 registers and opens, the agent's uid watches and passes on orders, everybody else is
 //! shut out of `reaper.sock`; on `user.sock` a uid sees and drops its own grants only.
 
 use std::collections::BTreeMap;
@@ -145,6 +145,19 @@ async fn first(keeper: &Arc<Keeper>, mut conn: Conn, agent_uid: u32) -> Result<(
     let uid = conn.peer().uid;
     match wire::message(&frame.body, limits::FRAME_BYTES)? {
         ReaperRequest::Register(register) if uid == 0 => session(keeper, conn, *register, frame).await,
+        ReaperRequest::Opened(opened) if uid == 0 && frame.fds.is_empty() => {
+            let done = match opened.wire {
+                WIRE_VERSION => keeper.opened(opened.grant, conn.peer()).await,
+                _ => Err(DenyReason::WireMismatch),
+            };
+            match done {
+                Ok(()) => conn.write(&ReaperReply::Confirmed(Confirmed {})).await,
+                Err(reason) => {
+                    tracing::warn!(grant = %opened.grant, pid = conn.peer().pid, %reason, "an opening was refused");
+                    refuse(&mut conn, reason).await
+                }
+            }
+        }
         ReaperRequest::Watch(watch) if uid == agent_uid && frame.fds.is_empty() => {
             if watch.wire != WIRE_VERSION {
                 return refuse(&mut conn, DenyReason::WireMismatch).await;
@@ -152,6 +165,7 @@ async fn first(keeper: &Arc<Keeper>, mut conn: Conn, agent_uid: u32) -> Result<(
             watcher(keeper, conn).await
         }
         ReaperRequest::Register(_)
+        | ReaperRequest::Opened(_)
         | ReaperRequest::Watch(_)
         | ReaperRequest::EndGrant(_)
         | ReaperRequest::Noted(_)
@@ -230,7 +244,11 @@ async fn watcher(keeper: &Arc<Keeper>, mut conn: Conn) -> Result<(), ConnError> 
                     ReaperRequest::EndGrant(order) => end_grant(keeper, &mut conn, order, &mut complaints).await?,
                     ReaperRequest::Noted(noted) => note(keeper, noted, &mut complaints).await,
                     ReaperRequest::Reviewed(reviewed) => take_away(keeper, reviewed).await,
-                    ReaperRequest::Register(_) | ReaperRequest::Watch(_) | ReaperRequest::List(_) | ReaperRequest::Drop(_) =>
+                    ReaperRequest::Register(_)
+                    | ReaperRequest::Opened(_)
+                    | ReaperRequest::Watch(_)
+                    | ReaperRequest::List(_)
+                    | ReaperRequest::Drop(_) =>
                         return refuse(&mut conn, DenyReason::NotFound).await,
                 }
             }
@@ -343,6 +361,7 @@ async fn user(keeper: &Arc<Keeper>, mut conn: Conn) -> Result<(), ConnError> {
         }
         ReaperRequest::List(_) | ReaperRequest::Drop(_) => refuse(&mut conn, DenyReason::WireMismatch).await,
         ReaperRequest::Register(_)
+        | ReaperRequest::Opened(_)
         | ReaperRequest::Watch(_)
         | ReaperRequest::EndGrant(_)
         | ReaperRequest::Noted(_)

@@ -236,6 +236,29 @@ impl Keeper {
         Ok(Registered { leaf, commands })
     }
 
+    /// Notes durably that `open_session` lets this grant's session start: it is live, confirmed, and
+    /// whoever says so is in its leaf.
+    ///
+    /// # Errors
+    /// The [`DenyReason`] that the module is told; then nothing may start.
+    pub async fn opened(self: &Arc<Self>, grant: GrantId, peer: Peer) -> Result<(), DenyReason> {
+        if !self.state().live.get(&grant).is_some_and(|live| live.confirmed) {
+            return Err(DenyReason::GrantOver);
+        }
+        let keeper = self.clone();
+        let work = move || {
+            if !Leaf::at(&keeper.leaves, grant).processes().contains(&peer.pid) {
+                return Err(DenyReason::ContainmentFailed);
+            }
+            keeper.records.mark_opened(grant).map_err(|error| {
+                tracing::error!(%grant, error = &error as &dyn std::error::Error,
+                    "an opening could not be noted; the session is refused");
+                DenyReason::RecordFailed
+            })
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| DenyReason::Internal)?
+    }
+
     /// The record first, durably; the leaf only then: no session without its record (T5).
     async fn write_and_make(self: Arc<Self>, register: Register) -> Result<Leaf, DenyReason> {
         let work = move || {

@@ -13,7 +13,7 @@ pub(crate) mod glass;
 mod keeper;
 mod kill;
 pub(crate) mod process;
-mod records;
+pub(crate) mod records;
 mod register;
 mod session;
 pub mod sockets;

@@ -2,8 +2,8 @@
 //! note, and never overwritten by another registration (T4). What the gateway has committed is
 //! marked beside the record by an empty file, so that reports survive restarts.
 //!
-//! `GRANT.json` is the record; `GRANT.started` and `GRANT.ended` mean that the gateway noted the
-//! start, the end. Anything with another ending is a left-over of a write that a crash cut short.
+//! `GRANT.json` is the record; `GRANT.opened` means that `open_session` let the session start;
+//! `GRANT.started` and `GRANT.ended` that the gateway noted the start, the end. Anything with another ending is a left-over of a write that a crash cut short.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -14,6 +14,9 @@ use twinlock_protocol::UnixTime;
 use twinlock_protocol::codec::DecodeError;
 use twinlock_protocol::evidence::{EndNote, GrantRecord};
 use twinlock_protocol::ids::GrantId;
+
+/// The ending of the mark that a session was opened.
+pub const OPENED: &str = ".opened";
 
 /// Why a record could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +71,9 @@ impl Records {
         let records = Self { dir: dir.to_owned() };
         let names: std::collections::BTreeSet<String> = records.names()?.into_iter().collect();
         for name in &names {
-            // A removal that was cut short leaves the mark of an end without its record.
-            let mark = name.strip_suffix(".ended").is_some_and(|grant| !names.contains(&format!("{grant}.json")));
+            // A removal that was cut short leaves marks without their record.
+            let grant = name.strip_suffix(".ended").or_else(|| name.strip_suffix(OPENED));
+            let mark = grant.is_some_and(|grant| !names.contains(&format!("{grant}.json")));
             if name.ends_with(".new") || mark {
                 let path = records.dir.join(name);
                 std::fs::remove_file(&path).map_err(|source| RecordError::Io { path, source })?;
@@ -161,6 +165,18 @@ impl Records {
         Ok(())
     }
 
+    /// Marks that the session of a recorded grant was opened, durably. Repeating changes nothing.
+    ///
+    /// # Errors
+    /// [`RecordError::Io`].
+    pub fn mark_opened(&self, grant: GrantId) -> Result<(), RecordError> {
+        let path = self.dir.join(format!("{grant}{OPENED}"));
+        let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        made.and_then(|file| file.sync_all())
+            .and_then(|()| self.sync_dir())
+            .map_err(|source| RecordError::Io { path, source })
+    }
+
     /// Every grant whose end the gateway has not committed, with what it has.
     ///
     /// # Errors
@@ -192,8 +208,13 @@ impl Records {
                 continue;
             }
             // The record first: a mark without one only lets a cut-short removal be seen.
-            for path in [self.path(grant), self.dir.join(name)] {
-                std::fs::remove_file(&path).map_err(|source| RecordError::Io { path, source })?;
+            for path in [self.path(grant), self.dir.join(format!("{grant}{OPENED}")), self.dir.join(name)] {
+                match std::fs::remove_file(&path) {
+                    Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(RecordError::Io { path, source });
+                    }
+                    Ok(()) | Err(_) => {}
+                }
             }
             pruned += 1;
         }
@@ -288,6 +309,7 @@ mod tests {
         };
         let (start, end) = (Noted::Start, Noted::End);
         let old = keep(Some(99), &[start, end]);
+        records.mark_opened(old).unwrap();
         let stays = [
             keep(Some(100), &[start, end]),
             keep(Some(99), &[start]),
@@ -300,14 +322,20 @@ mod tests {
         std::fs::write(records.path(torn), "{").unwrap();
         std::fs::write(dir.path().join("x.ended"), "").unwrap();
         assert_eq!(records.prune(UnixTime(100)).unwrap(), 1);
-        assert!(!records.exists(old) && !dir.path().join(format!("{old}.ended")).exists());
+        let left = |grant| {
+            let names = ["json", "ended", "opened"].map(|ending| dir.path().join(format!("{grant}.{ending}")));
+            names.iter().filter(|path| path.exists()).count()
+        };
+        assert_eq!(left(old), 0);
         assert!(stays.iter().chain([&torn]).all(|grant| records.exists(*grant)));
         assert_eq!(records.prune(UnixTime(100)).unwrap(), 0, "and nothing is left to do");
         // A removal that a crash cut short is finished at the next start.
         let cut = keep(Some(1), &[start, end]);
+        records.mark_opened(cut).unwrap();
+        records.mark_opened(stays[4]).unwrap();
         std::fs::remove_file(records.path(cut)).unwrap();
         Records::open(dir.path()).unwrap();
-        assert!(!dir.path().join(format!("{cut}.ended")).exists());
+        assert_eq!((left(cut), left(stays[4])), (0, 2), "marks of a record stay with it");
         assert!(stays.iter().all(|grant| records.exists(*grant)));
         assert_eq!(records.open_ends().unwrap().len(), 4, "what was not committed is still to be told");
     }

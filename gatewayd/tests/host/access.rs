@@ -10,10 +10,10 @@ use twinlock_protocol::DenyReason;
 use twinlock_protocol::evidence::EndReason;
 use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::wire::agent::{EndGrant, EndOrder};
-use twinlock_protocol::wire::reaper::{DropGrant, Joined, ReaperRefused, ReaperReply, ReaperRequest, Register, Watch};
+use twinlock_protocol::wire::reaper::{DropGrant, Joined, Opened, ReaperRefused, ReaperReply, ReaperRequest, Register, Watch};
 
 use crate::bench::{AGENT, Bench, alive, as_uid, root};
-use crate::player::{register, registration};
+use crate::player::{SAY_OPENED, register, registration};
 use crate::wire;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -153,6 +153,57 @@ fn a_registration_for_another_process_is_refused() {
     assert!(std::fs::read_dir(bench.path("grants")).unwrap().next().is_none(), "no record of any of them");
     other.kill().unwrap();
     other.wait().unwrap();
+}
+
+/// Catalogue: S5 (control: inline)
+#[test]
+fn only_root_in_the_leaf_of_a_live_grant_has_it_noted_as_opened() {
+    if !root() {
+        return;
+    }
+    let mut bench = Bench::new();
+    let (go, again) = (bench.path("go"), bench.path("again"));
+    let wait = |path: &PathBuf| format!("until [ -e {} ]; do sleep 0.05; done", path.display());
+    let script = format!("{}; {SAY_OPENED}; {}; {SAY_OPENED}", wait(&go), wait(&again));
+    let mut front = bench.front_end(60_000, &script);
+    let grant = front.grant();
+    let mark = bench.path("grants").join(format!("{grant}.opened"));
+    let opened = |grant: &str| ReaperRequest::Opened(Opened { wire: 1, grant: GrantId::from_text(grant).unwrap() });
+    assert_eq!(say(&bench, 1001, opened(&grant)), None);
+    assert_eq!(refused(say(&bench, AGENT, opened(&grant))), DenyReason::NotFound);
+    assert_eq!(refused(say(&bench, 0, opened(&grant))), DenyReason::ContainmentFailed, "root, outside the leaf");
+    assert_eq!(refused(say(&bench, 0, opened(&"a".repeat(26)))), DenyReason::GrantOver);
+    let other = ReaperRequest::Opened(Opened { wire: 2, grant: GrantId::from_text(&grant).unwrap() });
+    assert_eq!(refused(say(&bench, 0, other)), DenyReason::WireMismatch);
+    assert!(!mark.exists());
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(front.hear("said"), "Confirmed(Confirmed)");
+    assert!(mark.exists());
+    // A later reaper takes it as well: the registration was another's.
+    std::fs::remove_file(&mark).unwrap();
+    bench.kill_reaper();
+    bench.start();
+    std::fs::write(&again, "").unwrap();
+    assert_eq!(front.hear("said"), "Confirmed(Confirmed)");
+    assert!(mark.exists());
+    assert_eq!(bench.end_of(&grant, SOON).reason, EndReason::Finished);
+    assert_eq!(refused(say(&bench, 0, opened(&grant))), DenyReason::GrantOver, "after its end");
+}
+
+// (control: only_root_in_the_leaf_of_a_live_grant_has_it_noted_as_opened)
+#[test]
+fn a_disk_that_refuses_the_mark_refuses_the_opening() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let go = bench.path("go");
+    let mut front = bench.front_end(60_000, &format!("until [ -e {} ]; do sleep 0.05; done; {SAY_OPENED}", go.display()));
+    let grant = front.grant();
+    // Where the mark belongs lies something that is no file.
+    std::fs::create_dir(bench.path("grants").join(format!("{grant}.opened"))).unwrap();
+    std::fs::write(&go, "").unwrap();
+    assert!(front.hear("said").contains("RecordFailed"));
 }
 
 /// Registers this very process, which is allowed as often as there are grants.

@@ -12,7 +12,8 @@ use rustix::time::{ClockId, clock_gettime};
 use twinlock_protocol::evidence::{Authority, Certified, GrantRecord, GrantRecordFormat};
 use twinlock_protocol::request::{ElevationRequest, Login, ProcessFacts, Requester};
 use twinlock_protocol::softphone::{self, Fixture};
-use twinlock_protocol::wire::reaper::{Joined, ReaperReply, ReaperRequest, Register};
+use twinlock_protocol::ids::GrantId;
+use twinlock_protocol::wire::reaper::{Joined, Opened, ReaperReply, ReaperRequest, Register};
 use twinlock_protocol::{Bytes, UnixTime};
 
 use crate::wire;
@@ -98,7 +99,21 @@ fn play_front_end() -> ExitCode {
         }
     }
     // What comes after runs as the command of the session.
-    let status = Command::new("/bin/sh").arg("-c").arg(&script).env("LEAF", leaf).status().unwrap();
+    let status = Command::new("/bin/sh").arg("-c").arg(&script).env("LEAF", leaf).env("PLAYER", std::env::current_exe().unwrap()).status().unwrap();
     println!("done {status}");
     ExitCode::SUCCESS
+}
+
+/// What a script of a front end's runs to say that the session opens.
+pub const SAY_OPENED: &str = "$PLAYER --exact player::play_opening --ignored --nocapture --quiet | grep -o 'said .*'";
+
+/// As [`play_front_end`]: says from the leaf that its session opens.
+#[test]
+#[ignore = "played by other tests"]
+fn play_opening() {
+    let (Ok(socket), Ok(leaf)) = (std::env::var("PLAY_SOCKET"), std::env::var("LEAF")) else { return };
+    let grant = Path::new(&leaf).file_name().and_then(|name| GrantId::from_text(name.to_str()?)).unwrap();
+    let stream = wire::connect(Path::new(&socket));
+    wire::send(&stream, &ReaperRequest::Opened(Opened { wire: 1, grant }));
+    println!("said {:?}", wire::receive::<ReaperReply>(&stream).expect("an answer"));
 }

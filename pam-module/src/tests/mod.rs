@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use twinlock_certs::issue::{Ca, ElevationTemplate, RevokedEntry};
 use twinlock_protocol::evidence::{Evidence, SignedRequest};
-use twinlock_protocol::ids::{CertSerial, RequestId, Ticket};
+use twinlock_protocol::ids::{CertSerial, GrantId, RequestId, Ticket};
 use twinlock_protocol::request::{Arg, ProcessFacts, StdinKind};
 use twinlock_protocol::roster::VerifiedRoster;
 use twinlock_protocol::softphone::{Fixture, evidence, random};
@@ -31,7 +31,7 @@ use twinlock_protocol::wire::module::{Accepted, Granted, ModuleEvent, ModuleMess
 use twinlock_protocol::wire::{LENGTH_BYTES, frame};
 use twinlock_protocol::{Bytes, UnixTime, limits};
 
-use crate::account::{Contain, Outcome, World, account};
+use crate::account::{Contain, Opened, Outcome, World, account};
 use crate::clock::wall;
 use crate::config::Config;
 use crate::conversation::{Conversation, NotText, Unanswered};
@@ -169,6 +169,8 @@ pub struct Bench {
     pub environment: Environment,
     /// Registers at whoever listens at the reaper's socket. Without, the leaf is where the tests run.
     pub reaper: bool,
+    /// Has an opened session noted by whoever listens there. Without, it counts as noted.
+    pub notes: bool,
 }
 
 /// Files of root, or of whoever runs the tests.
@@ -230,6 +232,7 @@ impl Bench {
                 editor: Some(b"vi".to_vec()),
             },
             reaper: false,
+            notes: false,
         };
         std::fs::create_dir(bench.path("roster")).unwrap();
         roster_slots::store(&bench.path("roster"), owner(), 1, envelope.digest, &envelope.to_bytes()).unwrap();
@@ -297,7 +300,11 @@ impl Bench {
         let config = self.path("module.toml");
         let here = |_: &Config, _: Owner, _: &Grant, _: &Terminal, _: &Signals| Ok(own_cgroup());
         let contain: Contain<'_> = if self.reaper { &crate::session::contain } else { &here };
-        body(&World { accounts: &People, config: &config, owner: owner(), facts: &facts, terminal: &terminal, contain })
+        let noted = |_: &Config, _: Owner, _: GrantId| Ok(());
+        let opened: Opened<'_> = if self.notes { &crate::session::opened } else { &noted };
+        let (facts, terminal) = (&facts, &terminal);
+        let world = World { accounts: &People, config: &config, owner: owner(), facts, terminal, contain, opened };
+        body(&world)
     }
 
     /// One `account` call, with an agent that plays `part` on the first connection.

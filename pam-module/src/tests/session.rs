@@ -7,7 +7,7 @@ use twinlock_protocol::DenyReason;
 use twinlock_protocol::evidence::GrantRecord;
 use twinlock_protocol::verify::{verify_evidence, verify_start};
 use twinlock_protocol::wire::agent::Ping;
-use twinlock_protocol::wire::reaper::{Confirmed, ReaperRefused, ReaperReply, ReaperRequest, Register, Registered};
+use twinlock_protocol::wire::reaper::{Confirmed, Opened as Opening, ReaperRefused, ReaperReply, ReaperRequest, Register, Registered};
 
 use super::*;
 
@@ -156,4 +156,46 @@ fn what_was_removed_between_the_phases_opens_nothing() {
     assert_eq!(bench.grant(&mut script, &terms), Ok(Outcome::Allowed));
     script.user = Some("root".into());
     assert_eq!(bench.open_session(&mut script, &caller(1001)), Ok(Outcome::Allowed));
+}
+
+/// A session starts only once the reaper has noted that it opens; whatever else it says, or nothing.
+#[test]
+fn nothing_opens_that_the_reaper_has_not_noted() {
+    let refused = |reason| Some(frame(&ReaperReply::Refused(ReaperRefused { reason })));
+    let registered = frame(&ReaperReply::Registered(Registered { cgroup: "/sys/fs/cgroup".into() }));
+    for (answer, expected) in [
+        (Some(frame(&ReaperReply::Confirmed(Confirmed {}))), None),
+        (refused(DenyReason::RecordFailed), Some(DenyReason::RecordFailed)),
+        (refused(DenyReason::GrantOver), Some(DenyReason::GrantOver)),
+        (Some(registered), Some(DenyReason::WireMismatch)),
+        (Some(frame(&Ping {})), Some(DenyReason::WireMismatch)),
+        (Some(Vec::new()), Some(DenyReason::ReaperUnavailable)),
+        (None, Some(DenyReason::ReaperUnavailable)),
+    ] {
+        let mut bench = Bench::new();
+        bench.notes = true;
+        let mut script = Bench::script();
+        assert_eq!(bench.grant(&mut script, &Terms::honest()), Ok(Outcome::Allowed));
+        script.user = Some("root".into());
+        let Some(Remembered::Granted(grant, _)) = &script.remembered else { panic!("a grant") };
+        let id = grant.id.grant();
+        let listener = answer.map(|answer| (UnixListener::bind(bench.path("reaper.sock")).unwrap(), answer));
+        let outcome = std::thread::scope(|scope| {
+            let said = listener.map(|(listener, answer)| {
+                scope.spawn(move || {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let body = read_frame(&mut stream).expect("a frame");
+                    use std::io::Write as _;
+                    stream.write_all(&answer).unwrap();
+                    twinlock_protocol::wire::message::<ReaperRequest>(&body, limits::SMALL_FRAME_BYTES).unwrap()
+                })
+            });
+            let outcome = bench.open_session(&mut script, &caller(1001));
+            if let Some(said) = said {
+                assert_eq!(said.join().unwrap(), ReaperRequest::Opened(Opening { wire: 1, grant: id }));
+            }
+            outcome.map_err(|refusal| refusal.reason)
+        });
+        assert_eq!(outcome, expected.map_or(Ok(Outcome::Allowed), Err));
+    }
 }

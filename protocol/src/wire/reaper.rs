@@ -18,6 +18,9 @@ pub enum ReaperRequest {
     /// Module, uid 0: contain and record this session. The frame's first byte carries, as
     /// `SCM_RIGHTS`, a pidfd of the session's process and, if there is one, its terminal.
     Register(Box<Register>),
+    /// Module, uid 0, from the leaf: `open_session` lets this session start. Answered by
+    /// [`ReaperReply::Confirmed`] once that is on disk.
+    Opened(Opened),
     /// Agent's uid: tell me of starts and ends, beginning with what was not noted yet. The
     /// connection stays.
     Watch(Watch),
@@ -44,6 +47,16 @@ pub struct Register {
     /// When the session ends, in milliseconds of `CLOCK_BOOTTIME`; the start statement says the
     /// same.
     pub deadline_boot_ms: u64,
+}
+
+/// `open_session` lets a session start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opened {
+    /// [`super::WIRE_VERSION`].
+    pub wire: u32,
+    /// The grant.
+    pub grant: GrantId,
 }
 
 /// Watches grants.
@@ -80,7 +93,7 @@ pub enum ReaperReply {
     /// `/proc/self/cgroup`, and says so with [`Joined`]. The connection stays open as a lease: its
     /// end tells that the front end is gone.
     Registered(Registered),
-    /// The session stands.
+    /// The session stands; it is noted that it was opened.
     Confirmed(Confirmed),
     /// It does not.
     Refused(ReaperRefused),

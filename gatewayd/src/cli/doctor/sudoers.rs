@@ -120,36 +120,94 @@ enum Include {
 }
 
 fn include(line: &str) -> Option<(Include, String)> {
-    let rest = line.strip_prefix(['@', '#'])?;
+    let rest = line.trim_start().strip_prefix(['@', '#'])?;
     let (word, path) = rest.split_once(char::is_whitespace)?;
     let kind = match word {
         "include" => Include::File,
         "includedir" => Include::Directory,
         _ => return None,
     };
-    Some((kind, path.trim().trim_matches('"').replace("\\ ", " ")))
-}
-
-/// Lines with their continuations, each under the number of its first; comments are gone.
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
-    let mut lines = Vec::new();
-    let mut open: Option<(usize, String)> = None;
-    for (index, raw) in text.lines().enumerate() {
-        let (number, mut line) = open.take().unwrap_or((index + 1, String::new()));
-        match raw.strip_suffix('\\') {
-            Some(part) => {
-                line.push_str(part);
-                line.push(' ');
-                open = Some((number, line));
-            }
-            None => {
-                line.push_str(raw);
-                lines.push((number, line.trim().to_owned()));
+    let path = path.trim_start();
+    let mut named = String::new();
+    let (path, quoted) = path.strip_prefix('"').map_or((path, false), |path| (path, true));
+    let mut escaped = false;
+    for c in path.chars() {
+        match c {
+            '\\' if !escaped => escaped = true,
+            '"' if quoted && !escaped => break,
+            c if c.is_whitespace() && !quoted && !escaped => break,
+            c => {
+                escaped = false;
+                named.push(c);
             }
         }
     }
-    lines.extend(open);
+    Some((kind, named))
+}
+
+/// Lines with their continuations, each under the number of its first; comments are gone, and continue
+/// nowhere.
+fn logical_lines(text: &str) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    let mut open: Option<(usize, String, Lexer)> = None;
+    for (index, raw) in text.lines().enumerate() {
+        let begins = open.is_none();
+        if begins && include(raw).is_some() {
+            lines.push((index + 1, raw.to_owned()));
+            continue;
+        }
+        // Whether sudo takes it for a continuation, too, is not worth being wrong about.
+        if !begins && raw.trim_start().starts_with("Defaults") {
+            let (kept, _) = Lexer::default().line(raw);
+            lines.push((index + 1, kept.trim().to_owned()));
+        }
+        let (number, mut line, mut lexer) = open.take().unwrap_or((index + 1, String::new(), Lexer::default()));
+        let (kept, goes_on) = lexer.line(raw);
+        line.push_str(&kept);
+        if goes_on {
+            line.push(' ');
+            open = Some((number, line, lexer));
+        } else {
+            lines.push((number, line.trim().to_owned()));
+        }
+    }
+    lines.extend(open.map(|(number, line, _)| (number, line.trim().to_owned())));
     lines
+}
+
+/// What is known at the end of a line that goes on.
+#[derive(Default)]
+struct Lexer {
+    quoted: bool,
+}
+
+impl Lexer {
+    /// A line without its comment, or without the backslash that ends it; and whether it goes on. `#`
+    /// begins no comment before a number: `#1001` is a uid, `%#27` a gid.
+    fn line(&mut self, raw: &str) -> (String, bool) {
+        let mut kept = String::new();
+        let mut escaped = false;
+        let mut rest = raw.chars().peekable();
+        while let Some(c) = rest.next() {
+            if escaped {
+                escaped = false;
+                kept.push('\\');
+                kept.push(c);
+                continue;
+            }
+            match c {
+                '\\' => escaped = true,
+                '#' if !self.quoted && !rest.peek().is_some_and(|next| next.is_ascii_digit() || *next == '-') => {
+                    return (kept, false);
+                }
+                c => {
+                    self.quoted ^= c == '"';
+                    kept.push(c);
+                }
+            }
+        }
+        (kept, escaped)
+    }
 }
 
 /// The settings of a Defaults entry, of any scope.
@@ -163,11 +221,12 @@ fn defaults(line: &str) -> Vec<String> {
     };
     let mut all = Vec::new();
     let mut one = String::new();
-    let mut quoted = false;
+    let (mut quoted, mut escaped) = (false, false);
     for c in settings.chars() {
         match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
             '"' => quoted = !quoted,
-            '#' if !quoted => break,
             ',' if !quoted => {
                 all.push(std::mem::take(&mut one));
                 continue;
@@ -260,6 +319,14 @@ mod tests {
             "Defaults env_reset, \\\n  !pam_session",
             "Defaults !pam_service",
             "Defaults pam_askpass_service=x # why",
+            "Defaults:#1001 !pam_session",
+            "Defaults>#0 !pam_session",
+            "Defaults:%#27 !pam_acct_mgmt",
+            "Defaults:#1001,alice env_reset, !pam_session # why",
+            "Defaults:al\\\"ice !pam_session, env_reset",
+            "# a comment goes on nowhere \\\nDefaults !pam_session",
+            "alice ALL=ALL # nor does one at the end \\\nDefaults !pam_session",
+            "root ALL=/bin/echo \\\nDefaults !pam_session",
         ] {
             assert_eq!(found(&[("etc/sudoers", line)]).len(), 1, "{line}");
         }
@@ -275,6 +342,9 @@ mod tests {
             "Defaults secure_path=\"/bin,!pam_session\"",
             "alice ALL=(ALL) !pam_session",
             "Defaults !pam_setcred",
+            "#1001 ALL=(ALL) !pam_session",
+            "Defaults:#1001 env_reset",
+            "Defaults env_reset \\\n# , !pam_session",
         ] {
             assert_eq!(found(&[("etc/sudoers", line)]), [], "{line}");
         }
@@ -285,7 +355,7 @@ mod tests {
         let off = "Defaults !pam_session\n";
         let found = found(&[
             ("etc/sudoers", "root ALL=(ALL) ALL\n@include sudoers.local\n#includedir /etc/sudoers.d\n"),
-            ("etc/sudoers.local", "@include /etc/sudoers\nDefaults pam_service=x\n"),
+            ("etc/sudoers.local", "@include /etc/sudoers # again\nDefaults pam_service=x\n"),
             ("etc/sudoers.d/10-off", &format!("\n{off}")),
             ("etc/sudoers.d/11.bak", off),
             ("etc/sudoers.d/12~", off),

@@ -1,6 +1,8 @@
 //! Whether an elevation confirms what was enabled: granted by two people, through one of its services,
 //! begun after it, from another login session. A GrantRecord counts by the host key's and the session
-//! key's signatures alone: only the module has both, and only after it verified everything.
+//! key's signatures alone: only the module has both, and only after it verified everything. It
+//! confirms once the reaper's mark says that its session was opened: sudo asks the module before it
+//! looks whether the person may run the command at all.
 
 use twinlock_protocol::digest::Domain;
 use twinlock_protocol::evidence::GrantRecord;
@@ -30,6 +32,8 @@ pub struct StartedGrant {
     pub session: u32,
     /// Who asked, by login name.
     pub requester: String,
+    /// Its record has its end.
+    pub is_over: bool,
 }
 
 /// Why an elevation does not confirm.
@@ -47,6 +51,9 @@ pub enum DoesNotCount {
     /// It was begun before.
     #[error("it was begun before")]
     Earlier,
+    /// It never ran: sudo, or another line of the stack, refused after two people had approved.
+    #[error("it was approved but its command was never let run")]
+    NotOpened,
     /// Its processes are gone, so nobody knows which login it came from.
     #[error("its login session was gone before it could be told from the enabling one: keep it open")]
     Gone,
@@ -76,6 +83,7 @@ pub fn started(record: &[u8], host_key: &PublicKey) -> Result<StartedGrant, Does
         process: Process { pid: request.process.pid, start_time: request.process.start_time },
         session: request.process.session,
         requester: request.requester.login.unwrap_or(request.requester.real).name,
+        is_over: record.end.is_some(),
     })
 }
 

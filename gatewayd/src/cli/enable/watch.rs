@@ -1,18 +1,20 @@
 //! The watcher: a process of its own that waits until what was enabled is confirmed, or puts it back.
 //! It needs the state on disk and nothing else: no daemon, no network, not whoever started it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
-use twinlock_protocol::escape;
+use twinlock_protocol::{escape, limits};
 use twinlock_protocol::signature::SigningKey;
 use zeroize::Zeroizing;
 
@@ -22,6 +24,7 @@ use super::state::{Pending, Places, Step};
 use super::wiring::{self, WiringError};
 use crate::cli::chain;
 use crate::reaper::clock::BootMs;
+use crate::reaper::records::OPENED;
 
 /// The helper of an installed system: it is what watches, reverts and unhooks.
 pub const HELPER: &str = "/usr/libexec/twinlock/twinlock-pam";
@@ -203,12 +206,26 @@ pub fn revert_if_overdue(places: &Places) -> Result<bool, WiringError> {
     Ok(true)
 }
 
-/// The directory of GrantRecords, each looked at once.
+/// The directory of GrantRecords.
 struct Records {
     dir: PathBuf,
+    /// Records that are done with.
     seen: BTreeSet<OsString>,
-    /// Wakes us when a record comes: who asked for it may be gone soon after.
+    /// Grants that confirm it once their session is opened. Judged when their record came: whoever
+    /// asked may be gone soon after.
+    likely: BTreeMap<OsString, StartedGrant>,
+    /// Wakes us when something comes.
     news: Option<OwnedFd>,
+}
+
+/// What became of a record.
+enum Verdict {
+    /// It confirms.
+    Confirms(StartedGrant),
+    /// It never will.
+    Never(DoesNotCount),
+    /// Its session is not opened yet.
+    NotYet,
 }
 
 impl Records {
@@ -217,10 +234,10 @@ impl Records {
             let events = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
             inotify::add_watch(news, &dir, events).is_ok()
         });
-        Self { dir, seen: BTreeSet::new(), news }
+        Self { dir, seen: BTreeSet::new(), likely: BTreeMap::new(), news }
     }
 
-    /// Sleeps until a record comes, or for `pause`.
+    /// Sleeps until something comes, or for `pause`.
     fn wait(&mut self, pause: Duration) {
         let Some(news) = &self.news else { return std::thread::sleep(pause.min(Duration::from_millis(20))) };
         let timeout = Timespec {
@@ -233,56 +250,90 @@ impl Records {
         while reader.next().is_ok() {}
     }
 
-    /// Whether one of the records that came confirms; then it is settled.
+    /// Whether one of the records confirms; then it is settled. What can't be written is tried again.
     fn confirms(&mut self, places: &Places, pending: &Pending) -> Result<bool, WiringError> {
-        for name in self.new_names(pending) {
+        for name in self.new_names() {
             let verdict = self.judge(&name, places, pending);
-            self.seen.insert(name);
+            if matches!(verdict, Verdict::NotYet) {
+                continue;
+            }
             let locked = places.lock()?;
             let Some(mut now) = places.pending_change()?.filter(|now| now.step == Step::Waiting) else {
                 return Ok(true);
             };
             match verdict {
-                Ok(grant) => {
+                Verdict::Confirms(grant) => {
                     let why = format!("confirmed by {}'s elevation {}", grant.requester, grant.grant);
                     wiring::settle(&locked, now, Some(grant.grant), &why)?;
                     journal(&format!("stays enabled: {why}"));
                     return Ok(true);
                 }
                 // What was begun before is no news to anybody.
-                Err(DoesNotCount::Earlier) => {}
-                Err(why) => {
+                Verdict::Never(DoesNotCount::Earlier) | Verdict::NotYet => {}
+                Verdict::Never(why) => {
                     now.noted = Some(why.to_string());
                     locked.save(&now)?;
                 }
             }
+            self.likely.remove(&name);
+            self.seen.insert(name);
         }
         Ok(false)
     }
 
-    fn judge(&self, name: &OsString, places: &Places, pending: &Pending) -> Result<StartedGrant, DoesNotCount> {
-        let record = std::fs::read(self.dir.join(name)).map_err(|_| DoesNotCount::Malformed)?;
-        let key = std::fs::read(&places.host_key).map(Zeroizing::new).map_err(|_| DoesNotCount::NotSigned)?;
-        let key = SigningKey::from_pkcs8(&key).map_err(|_| DoesNotCount::NotSigned)?;
-        let grant = confirm::started(&record, &key.public())?;
-        // At once, while it still runs.
-        let seat = Seat::of_recorded(grant.process, grant.session);
-        confirm::judge(pending, &grant, seat.as_ref()).map(|()| grant)
+    fn judge(&mut self, name: &OsString, places: &Places, pending: &Pending) -> Verdict {
+        let record = match self.read(name, places) {
+            Ok(record) => record,
+            Err(why) => return Verdict::Never(why),
+        };
+        if !self.likely.contains_key(name) {
+            // At once, while it still runs.
+            let seat = Seat::of_recorded(record.process, record.session);
+            if let Err(why) = confirm::judge(pending, &record, seat.as_ref()) {
+                return Verdict::Never(why);
+            }
+            self.likely.insert(name.clone(), record.clone());
+        }
+        // Asked after the record was read: no mark comes to a record that has its end.
+        match (self.is_opened(name), record.is_over) {
+            (true, _) => Verdict::Confirms(record),
+            (false, true) => Verdict::Never(DoesNotCount::NotOpened),
+            (false, false) => Verdict::NotYet,
+        }
     }
 
-    fn new_names(&self, pending: &Pending) -> Vec<OsString> {
-        let young = |modified: SystemTime| {
-            let at = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            at.saturating_add(60) >= pending.begun_at.0
-        };
-        let names = std::fs::read_dir(&self.dir).into_iter().flatten().flatten().filter_map(|entry| {
-            let name = entry.file_name();
-            let is_record = Path::new(&name).extension().is_some_and(|extension| extension == "json");
-            let is_news = is_record && !self.seen.contains(&name);
-            (is_news && entry.metadata().ok()?.modified().is_ok_and(young)).then_some(name)
-        });
-        names.collect()
+    fn is_opened(&self, name: &OsString) -> bool {
+        let mark = Path::new(name).with_extension(OPENED.trim_start_matches('.'));
+        self.dir.join(mark).symlink_metadata().is_ok_and(|meta| meta.is_file())
     }
+
+    fn read(&self, name: &OsString, places: &Places) -> Result<StartedGrant, DoesNotCount> {
+        let record = read_plain(&self.dir.join(name)).ok_or(DoesNotCount::Malformed)?;
+        let key = std::fs::read(&places.host_key).map(Zeroizing::new).map_err(|_| DoesNotCount::NotSigned)?;
+        let key = SigningKey::from_pkcs8(&key).map_err(|_| DoesNotCount::NotSigned)?;
+        confirm::started(&record, &key.public())
+    }
+
+    fn new_names(&self) -> Vec<OsString> {
+        let names = std::fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let is_record = |name: &OsString| Path::new(name).extension().is_some_and(|extension| extension == "json");
+        names.filter(|name| is_record(name) && !self.seen.contains(name)).collect()
+    }
+}
+
+/// A file of the reaper's, which is not root: never through a link, never a pipe, never more than a
+/// record holds.
+fn read_plain(path: &Path) -> Option<Vec<u8>> {
+    let longest = u64::try_from(limits::GRANT_RECORD_BYTES).ok()?;
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
+    let meta = file.metadata().ok()?;
+    if !meta.is_file() || meta.len() > longest {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.take(longest).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// One line to the system log (RFC 3164, authpriv.warning) and to standard error, which under systemd
