@@ -184,13 +184,13 @@ fn what_sudo_refuses_after_two_people_approved_confirms_nothing() {
         let installation = ready(bed);
         let taken = tool(bed, &["enable", "sudo", "--yes", "--no-wait", "--within", "300"]);
         assert!(taken.ok(), "{taken:?}");
-        bed.sudoers("bob ALL=(ALL:ALL) NOPASSWD: ALL");
+        bed.sudoers("alice ALL=(ALL:ALL) !ALL");
         let script = "echo 1001 >/proc/self/loginuid; sudo id -un; exec sleep 60";
         let mut refused = bed.terminal("alice", &["sh", "-c", script]);
         refused.wait_for("assword", LIMIT);
         refused.send_line(twinlock_tests::bed::PASSWORD);
         installation.approve_by_two(&mut refused, "bob", "carol");
-        refused.wait_for("sudoers", LIMIT);
+        refused.wait_for("is not allowed to", LIMIT);
         let status = || tool(bed, &["enable", "--status"]).stdout;
         eventually("it is seen", LIMIT, || status().contains("its command was never let run"));
         assert!(status().contains("left to confirm it"), "{}", status());
