@@ -167,6 +167,13 @@ fn a_grant_from_another_login_settles_it_and_disable_brings_the_old_bytes_back()
         assert_eq!(wired["sudo-i"].1, 0o640);
         assert!(!plain_sudo_works(bed));
 
+        // Lines that went without `disable` are said, by the exit status as well.
+        assert!(tool(bed, &["enable", "--status"]).ok(), "control");
+        bed.write("/etc/pam.d/sudo", &stock["sudo"].0);
+        let gone = tool(bed, &["enable", "--status"]);
+        assert!(!gone.ok() && gone.stdout.contains("sudo: NOBODY IS ASKED"), "{gone:?}");
+        bed.write("/etc/pam.d/sudo", &wired["sudo"].0);
+
         let disabled = tool(bed, &["disable", "sudo", "--yes"]);
         assert!(disabled.ok() && disabled.stdout.contains("/etc/pam.d/sudo loses these lines"), "{disabled:?}");
         assert_eq!(pam_files(), stock);
@@ -461,6 +468,15 @@ fn a_broken_sudoers_and_settings_that_pass_the_module_by_stop_enable() {
             assert_eq!(pam_files(), stock, "{text}");
         }
         fs::remove_file(dropin).unwrap();
+        // Whoever may write PAM's files decides whom it asks.
+        for (path, mode) in [("/etc/pam.d/sudo", 0o664), ("/etc/pam.d", 0o775), ("/etc/pam.d/common-auth", 0o646)] {
+            let usual = fs::metadata(path).unwrap().permissions();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            let refused = tool(bed, &["enable", "sudo", "--yes", "--no-wait"]);
+            assert!(!refused.ok() && refused.stdout.contains("others than root can change"), "{path}: {refused:?}");
+            fs::set_permissions(path, usual).unwrap();
+        }
+        assert_eq!(pam_files(), stock);
         let taken = tool(bed, &["enable", "sudo", "--yes", "--no-wait"]);
         assert!(taken.ok(), "{taken:?}");
     });

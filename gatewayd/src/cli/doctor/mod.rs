@@ -16,11 +16,18 @@ mod survey;
 mod system;
 mod ways;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 pub use self::report::{DoctorArgs, run};
+
+/// Whether others than root can change what PAM asks for: `/etc/pam.d`, every file in it and in the
+/// distribution's place.
+#[must_use]
+pub fn pam_owners(root: &Path) -> Vec<Finding> {
+    stacks::owners(&stacks::Stacks::gather(&below::Below::new(root)))
+}
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

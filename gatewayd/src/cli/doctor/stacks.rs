@@ -247,7 +247,9 @@ fn leftovers(stacks: &Stacks) -> Vec<Finding> {
     findings
 }
 
-fn owners(stacks: &Stacks) -> Vec<Finding> {
+/// Whether others than root can change PAM's files.
+#[must_use]
+pub fn owners(stacks: &Stacks) -> Vec<Finding> {
     let wrong = |file: &&FileFact| file.uid != 0 || file.mode & 0o022 != 0 || !file.open_above.is_empty();
     let finding = |file: &FileFact| {
         let place = file.open_above.first().unwrap_or(&file.path);

@@ -58,8 +58,9 @@ fn usage() -> Failure {
 }
 
 fn status(places: &Places) -> Result<(), Failure> {
-    super::status::lines(places)?.iter().for_each(|line| print(line));
-    Ok(())
+    let status = super::status::of(places)?;
+    status.lines.iter().for_each(|line| print(line));
+    status.into_result()
 }
 
 fn revert(places: &Places) -> Result<(), Failure> {

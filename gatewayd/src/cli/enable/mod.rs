@@ -26,11 +26,11 @@ use nix::unistd::{Uid, User};
 
 pub use self::lines::{CLOSES, Gate, MODULE, OPENS, Phase, Unfit, is_wired, lines_with_module, own_lines, unwire};
 pub use self::state::Places;
-use self::state::{Doing, Pending, Step};
+use self::state::{Doing, Enabled, Pending, Step};
 use self::watch::HELPER;
 use self::wiring::Change;
 use super::doctor::facts::Facts;
-use super::doctor::{Severity, checks};
+use super::doctor::{self, Severity, checks};
 use super::output::{Failure, line};
 
 /// The longest time to confirm, in seconds.
@@ -103,8 +103,9 @@ pub fn enable(arguments: &EnableArgs) -> Result<(), Failure> {
         (false, Some(what)) => what.gate()?,
         (true, _) | (false, None) => {
             require_root()?;
-            status::lines(&places)?.iter().for_each(|text| line(text));
-            return Ok(());
+            let status = status::of(&places)?;
+            status.lines.iter().for_each(|text| line(text));
+            return status.into_result();
         }
     };
     require_root()?;
@@ -147,7 +148,7 @@ pub fn disable(arguments: &DisableArgs) -> Result<(), Failure> {
     gates.remove(&what);
     let changes = wiring::plan(&places, &gates)?;
     if changes.is_empty() {
-        return Err(Failure::plain(format!("{what} is not enabled")));
+        return forget(&places, &gates, what);
     }
     check_helper()?;
     show(&places, &changes);
@@ -157,6 +158,19 @@ pub fn disable(arguments: &DisableArgs) -> Result<(), Failure> {
     begin(&places, Doing::Disable, &gates, &[], &changes, LONGEST_S)?;
     line(&format!("{what} is disabled: its files are as they were without twinlock"));
     Ok(())
+}
+
+/// There is no line of ours to take out; what was settled once is not meant to be gated any more.
+fn forget(places: &Places, gates: &BTreeSet<Gate>, what: Gate) -> Result<(), Failure> {
+    let locked = places.lock()?;
+    match places.enabled_gates()?.filter(|settled| settled.gates.contains(&what)) {
+        Some(settled) => {
+            locked.save_enabled(&Enabled { gates: gates.iter().copied().collect(), ..settled })?;
+            line(&format!("{what}'s lines were gone already; it is not meant to be enabled any more"));
+            Ok(())
+        }
+        None => Err(Failure::plain(format!("{what} is not enabled"))),
+    }
 }
 
 /// What waits to be confirmed is put back at once. True when that was all.
@@ -185,7 +199,8 @@ fn require_root() -> Result<(), Failure> {
 
 /// Prints what is wrong with this host; a failure stands in the way.
 fn preflight(facts: &Facts, what: Gate) -> Result<(), Failure> {
-    let findings = checks::before_enable(facts, what == Gate::Sudo);
+    let mut findings = checks::before_enable(facts, what == Gate::Sudo);
+    findings.extend(doctor::pam_owners(Path::new("/")));
     for finding in findings.iter().filter(|finding| finding.severity >= Severity::Warning) {
         let word = if finding.severity == Severity::Failure { "in the way" } else { "warning" };
         line(&super::output::visible(&format!("{word}: {}", finding.to_line())));
@@ -283,7 +298,12 @@ fn begin(
     let done = watch::start(places).map_err(Failure::from).and_then(|()| {
         wiring::apply(&locked, changes)?;
         match doing {
-            Doing::Enable => Ok(wiring::wait(&locked, pending.clone(), within_s)?),
+            Doing::Enable => {
+                let waiting = wiring::wait(&locked, pending.clone(), within_s)?;
+                // Who watched may have been killed meanwhile; from here on nobody else looks.
+                watch::start(places)?;
+                Ok(waiting)
+            }
             Doing::Disable => {
                 wiring::settle(&locked, pending.clone(), None, "by twinlock disable")?;
                 Ok(pending.clone())
@@ -305,7 +325,8 @@ fn instruct(pending: &Pending, what: Gate) {
         status::left(pending)
     ));
     line("  keep this session open");
-    line("  log in once more, by ssh or at the console: another window of this login does not count");
+    line("  log in once more, by ssh or at the console (another window of this login proves nothing,");
+    line("  even where it can't be told from a second login)");
     match what {
         Gate::Sudo => line("  there, run: sudo true      and have two people approve it"),
         Gate::Su => line("  there, run: su -c true     and have two people approve it"),

@@ -4,8 +4,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
@@ -22,6 +23,11 @@ use super::seat::Seat;
 pub const VERSION: u32 = 1;
 /// The longest state file: a few PAM files in base64.
 const LONGEST: usize = 16 * 1024 * 1024;
+
+/// The lock of whoever changes files; holds its pid.
+const LOCK: &str = "lock";
+/// How long to wait for it: changing takes a few fsyncs.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Where things are. Fixed for the programs; tests have their own.
 #[derive(Clone, Debug)]
@@ -192,6 +198,9 @@ pub enum StateError {
         /// Why.
         source: io::Error,
     },
+    /// Somebody else is at it, and does not go on.
+    #[error("{0} holds the lock and does not go on: end it (kill -KILL), then run this again")]
+    Busy(String),
     /// It holds something else.
     #[error("{} is of another version, or damaged", path.display())]
     Malformed {
@@ -210,19 +219,39 @@ pub struct Locked<'p> {
 }
 
 impl Places {
-    /// Locks, and waits for whoever has it.
+    /// Locks, and waits for whoever has it; not for ever: that one may be stopped.
     ///
     /// # Errors
-    /// [`StateError::Directory`].
+    /// [`StateError::Directory`], [`StateError::Busy`].
     pub fn lock(&self) -> Result<Locked<'_>, StateError> {
-        let lock = self.open_lock("lock")?;
+        self.lock_within(LOCK_WAIT)
+    }
+
+    fn lock_within(&self, limit: Duration) -> Result<Locked<'_>, StateError> {
+        let lock = self.open_lock(LOCK)?;
+        let until = Instant::now() + limit;
         loop {
-            match flock(&lock, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(Locked { places: self, _lock: lock }),
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    // For whoever waits in vain: a full disk only costs them the name.
+                    let _named_or_not =
+                        lock.set_len(0).and_then(|()| lock.write_all_at(std::process::id().to_string().as_bytes(), 0));
+                    return Ok(Locked { places: self, _lock: lock });
+                }
                 Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(StateError::Busy(self.holder())),
                 Err(error) => return Err(self.directory(error.into())),
             }
         }
+    }
+
+    /// Who holds the lock, as far as it said so.
+    fn holder(&self) -> String {
+        let text = std::fs::read_to_string(self.state.join(LOCK)).unwrap_or_default();
+        text.parse::<u32>().map_or_else(|_| "another process".to_owned(), |pid| format!("process {pid}"))
     }
 
     /// A place of a watcher, held until its process ends; none when another holds it.
@@ -328,4 +357,21 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
     let Some(snapshot) = Snapshot::take(path)? else { return Ok(None) };
     let decoded = codec::decode("state", LONGEST, &snapshot.bytes.0);
     decoded.map(Some).map_err(|source| StateError::Malformed { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_holder_that_does_not_go_on_is_named_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { state: dir.path().join("enable"), ..Places::installed() };
+        let held = places.lock().unwrap();
+        let refused = places.lock_within(Duration::from_millis(20)).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(held);
+        assert!(places.lock_within(Duration::from_millis(20)).is_ok(), "control");
+    }
 }

@@ -3,7 +3,8 @@
 //! that the module itself spoke: in `account` by a signed request at the probe, in `session` by its
 //! refusal of a session without a grant. A sudo that takes its stack from elsewhere, an earlier line
 //! that ends the stack, a module that can't be loaded: none of them gets that far. Nothing outside the
-//! namespace changes, and nothing of it reaches the system log.
+//! namespace changes, and what it says to the system log stays inside; the kernel's audit log, where
+//! there is one, hears of it.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, OsStr, OsString};
@@ -129,10 +130,15 @@ pub fn programs(gate: Gate) -> Vec<PathBuf> {
         .into_iter()
         .chain(others)
         .filter(|path| {
-            let set_uid = |meta: &fs::Metadata| meta.is_file() && meta.uid() == 0 && meta.mode() & 0o4111 == 0o4111;
-            fs::metadata(path).is_ok_and(|meta| set_uid(&meta) && seen.insert((meta.dev(), meta.ino())))
+            let is_it = |meta: &fs::Metadata| meta.is_file() && is_set_uid_root(meta.uid(), meta.mode());
+            fs::metadata(path).is_ok_and(|meta| is_it(&meta) && seen.insert((meta.dev(), meta.ino())))
         })
         .collect()
+}
+
+/// Whoever may run it (a group of people, on hardened systems), it makes them root.
+fn is_set_uid_root(uid: u32, mode: u32) -> bool {
+    uid == 0 && mode & 0o4000 != 0
 }
 
 /// The first line of `--version`.
@@ -363,4 +369,18 @@ pub fn seat(login: &str, program: &str, arguments: &[OsString]) -> Result<(), Fa
     command.envs([("TERM", "dumb"), ("SHELL", "/bin/sh"), ("HOME", "/")]);
     command.envs([("USER", &user.name), ("LOGNAME", &user.name)]);
     Err(command.exec().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_that_makes_root_of_somebody_is_tried() {
+        for mode in [0o104_755, 0o104_111, 0o104_750, 0o104_700, 0o106_755] {
+            assert!(is_set_uid_root(0, mode), "{mode:o}");
+        }
+        assert!(!is_set_uid_root(0, 0o100_755) && !is_set_uid_root(0, 0o102_755), "control");
+        assert!(!is_set_uid_root(1000, 0o104_755));
+    }
 }

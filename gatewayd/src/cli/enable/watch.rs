@@ -74,14 +74,27 @@ pub fn start(places: &Places) -> Result<(), StartError> {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status().map_err(|source| StartError::Spawn { program, source })?;
         let until = BootMs::now().plus(u64::try_from(START.as_millis()).unwrap_or(u64::MAX));
-        while status.success() && !is_watched(places, index)? && BootMs::now() < until {
+        let pending = || places.pending_change().map(|pending| pending.is_some());
+        while status.success()
+            && !is_watched(places, index)?
+            && pending().map_err(WiringError::from)?
+            && BootMs::now() < until
+        {
             std::thread::sleep(Duration::from_millis(5));
         }
         if !is_watched(places, index)? {
-            return Err(StartError::NotThere);
+            return not_there(places);
         }
     }
     Ok(())
+}
+
+/// A watcher that is not there has nothing to watch any more, or does not start.
+fn not_there(places: &Places) -> Result<(), StartError> {
+    match places.pending_change().map_err(WiringError::from)? {
+        None => Ok(()),
+        Some(_) => Err(StartError::NotThere),
+    }
 }
 
 fn is_watched(places: &Places, index: usize) -> Result<bool, WiringError> {
@@ -93,6 +106,8 @@ fn by_systemd(index: usize) -> (&'static str, Command) {
     let mut command = Command::new("systemd-run");
     command.args(["--quiet", "--collect", "--description=Twinlock: puts PAM's files back unless confirmed"]);
     command.args(["--property=Type=exec", "--property=Restart=on-failure", "--property=RestartSec=3"]);
+    // systemd takes an end by one of these for a clean one. A shutdown is a stop, and restarts nothing.
+    command.arg("--property=RestartForceExitStatus=SIGTERM SIGHUP SIGINT SIGPIPE");
     command.args([HELPER, "watch", &index.to_string()]);
     ("systemd-run", command)
 }
@@ -345,4 +360,59 @@ pub fn journal(line: &str) {
         let _heard_or_not = socket.send_to(text.as_bytes(), "/dev/log");
     }
     super::helper::say(&line);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn systemd_starts_it_again_however_it_was_killed() {
+        let (_, command) = by_systemd(0);
+        let words: Vec<&str> = command.get_args().filter_map(|word| word.to_str()).collect();
+        assert!(words.contains(&"--property=Restart=on-failure"));
+        assert!(words.contains(&"--property=RestartForceExitStatus=SIGTERM SIGHUP SIGINT SIGPIPE"));
+    }
+
+    #[test]
+    fn a_watcher_that_is_gone_because_it_was_settled_is_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places { state: dir.path().join("enable"), ..Places::installed() };
+        assert!(not_there(&places).is_ok());
+        fs::create_dir(&places.state).unwrap();
+        fs::write(places.state.join("pending.json"), "{}").unwrap();
+        assert!(not_there(&places).is_err(), "control: something is pending, whatever it is");
+    }
+
+    #[test]
+    fn what_lies_in_the_reapers_directory_is_read_only_where_it_is_a_file_of_a_records_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), b"record").unwrap();
+        assert_eq!(read_plain(&at("file")).unwrap(), b"record", "control");
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        fs::File::create(at("long")).unwrap().set_len(limits::GRANT_RECORD_BYTES as u64 + 1).unwrap();
+        for name in ["link", "pipe", "long", "gone"] {
+            assert!(read_plain(&at(name)).is_none(), "{name}");
+        }
+    }
+
+    /// Whatever the wall clock said when a record was written, and until its verdict is on disk.
+    #[test]
+    fn a_record_is_looked_at_until_it_is_done_with_whatever_its_date() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.json"), b"{}").unwrap();
+        fs::write(dir.path().join("a.opened"), b"").unwrap();
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        fs::File::options().write(true).open(dir.path().join("a.json")).unwrap().set_modified(old).unwrap();
+        let mut records = Records::new(dir.path().to_owned());
+        assert_eq!(records.new_names(), ["a.json"], "dated back by a clock that was set");
+        assert!(records.is_opened(&"a.json".into()) && !records.is_opened(&"b.json".into()));
+        records.seen.insert("a.json".into());
+        assert!(records.new_names().is_empty(), "control");
+    }
 }
