@@ -196,7 +196,7 @@ fn what_sudo_refuses_after_two_people_approved_confirms_nothing() {
         let mut refused = bed.terminal("alice", &["sh", "-c", script]);
         refused.wait_for("assword", LIMIT);
         refused.send_line(twinlock_tests::bed::PASSWORD);
-        installation.approve_by_two(&mut refused, "bob", "carol");
+        installation.approve_by_two(&refused, "bob", "carol");
         refused.wait_for("is not allowed to", LIMIT);
         let status = || tool(bed, &["enable", "--status"]).stdout;
         eventually("it is seen", LIMIT, || status().contains("its command was never let run"));

@@ -10,7 +10,9 @@ use twinlock_protocol::DenyReason;
 use twinlock_protocol::evidence::EndReason;
 use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::wire::agent::{EndGrant, EndOrder};
-use twinlock_protocol::wire::reaper::{DropGrant, Joined, Opened, ReaperRefused, ReaperReply, ReaperRequest, Register, Watch};
+use twinlock_protocol::wire::reaper::{
+    DropGrant, Joined, Opened, ReaperRefused, ReaperReply, ReaperRequest, Register, Watch,
+};
 
 use crate::bench::{AGENT, Bench, alive, as_uid, root, within};
 use crate::player::{SAY_OPENED, register, registration};
@@ -198,7 +200,8 @@ fn a_disk_that_refuses_the_mark_refuses_the_opening() {
     }
     let bench = Bench::new();
     let go = bench.path("go");
-    let mut front = bench.front_end(60_000, &format!("until [ -e {} ]; do sleep 0.05; done; {SAY_OPENED}", go.display()));
+    let mut front =
+        bench.front_end(60_000, &format!("until [ -e {} ]; do sleep 0.05; done; {SAY_OPENED}", go.display()));
     let grant = front.grant();
     // Where the mark belongs lies something that is no file.
     std::fs::create_dir(bench.path("grants").join(format!("{grant}.opened"))).unwrap();

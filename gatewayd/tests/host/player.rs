@@ -10,9 +10,9 @@ use std::process::{Command, ExitCode};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
 use twinlock_protocol::evidence::{Authority, Certified, GrantRecord, GrantRecordFormat};
+use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::request::{ElevationRequest, Login, ProcessFacts, Requester};
 use twinlock_protocol::softphone::{self, Fixture};
-use twinlock_protocol::ids::GrantId;
 use twinlock_protocol::wire::reaper::{Joined, Opened, ReaperReply, ReaperRequest, Register};
 use twinlock_protocol::{Bytes, UnixTime};
 
@@ -99,7 +99,13 @@ fn play_front_end() -> ExitCode {
         }
     }
     // What comes after runs as the command of the session.
-    let status = Command::new("/bin/sh").arg("-c").arg(&script).env("LEAF", leaf).env("PLAYER", std::env::current_exe().unwrap()).status().unwrap();
+    let status = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(&script)
+        .env("LEAF", leaf)
+        .env("PLAYER", std::env::current_exe().unwrap())
+        .status()
+        .unwrap();
     println!("done {status}");
     ExitCode::SUCCESS
 }

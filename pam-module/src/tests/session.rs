@@ -7,7 +7,9 @@ use twinlock_protocol::DenyReason;
 use twinlock_protocol::evidence::GrantRecord;
 use twinlock_protocol::verify::{verify_evidence, verify_start};
 use twinlock_protocol::wire::agent::Ping;
-use twinlock_protocol::wire::reaper::{Confirmed, Opened as Opening, ReaperRefused, ReaperReply, ReaperRequest, Register, Registered};
+use twinlock_protocol::wire::reaper::{
+    Confirmed, Opened as Opening, ReaperRefused, ReaperReply, ReaperRequest, Register, Registered,
+};
 
 use super::*;
 

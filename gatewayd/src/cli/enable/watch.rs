@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
-use twinlock_protocol::{escape, limits};
 use twinlock_protocol::signature::SigningKey;
+use twinlock_protocol::{escape, limits};
 use zeroize::Zeroizing;
 
 use super::confirm::{self, DoesNotCount, StartedGrant};

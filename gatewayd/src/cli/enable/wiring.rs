@@ -329,7 +329,9 @@ pub fn is_overdue(pending: &Pending) -> Result<Option<&'static str>, WiringError
     Ok(match pending.step {
         Step::Waiting if BootMs::now().0 >= pending.deadline_boot_ms => Some("nobody confirmed it in time"),
         // Who is stopped in the middle holds the lock; whoever ends it is heard at once.
-        Step::Applying if BootMs::now().0 >= pending.deadline_boot_ms => Some("the command that began it took too long"),
+        Step::Applying if BootMs::now().0 >= pending.deadline_boot_ms => {
+            Some("the command that began it took too long")
+        }
         Step::Applying if !process::is_alive(pending.caller.pid, pending.caller.start_time) => {
             Some("the command that began it was interrupted")
         }
