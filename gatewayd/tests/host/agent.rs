@@ -476,6 +476,9 @@ fn rosters_are_pushed_kept_and_given_to_modules_and_the_host_says_what_it_pins()
     agent.start(gateway.address(), &gateway.pin, None, &more);
     let (mut link, hello) = gateway.accept_hello();
     assert_eq!(hello.roster, 2);
+    // This gateway's head is version 1: the host has what it lost (G3).
+    let lost = Rosters { envelopes: vec![Bytes(two.to_bytes())] };
+    assert_eq!(link.hear(), Some(AgentMessage::Rosters(lost)));
     link.say(&GatewayMessage::Rosters(Rosters { envelopes: vec![Bytes(three.to_bytes())] }));
     assert!(within(SOON, || rosters(&agent, 2) == [Bytes(three.to_bytes())]));
     assert_eq!(rosters(&agent, 3), []);

@@ -48,22 +48,35 @@ async fn hang_up_after<F: Future>(polls: usize, call: F) -> Option<F::Output> {
     .await
 }
 
-/// What waits, in memory and in the database, once everything that was begun is over.
+/// What waits, in memory and in the database, between two changes: a call that was hung up on may not
+/// have come to the lock yet, so memory is read again, behind whoever held it meanwhile.
 async fn both(gateway: &Gateway) -> [BTreeMap<Fixed<16>, String>; 2] {
-    let (changes, engine) = (&gateway.running.changes, &gateway.running.engine);
-    // Behind whatever still holds the lock, and behind whatever still waits for the writer.
+    let engine = &gateway.running.engine;
+    loop {
+        // Behind whatever still waits for the writer.
+        engine.note(Vec::new()).await;
+        let before = in_memory(&gateway.running.changes).await;
+        let mut database = BTreeMap::new();
+        for kind in [PaperKind::Proposal, PaperKind::Invite] {
+            let rows = engine.store.papers(kind, UnixTime(u64::MAX >> 2)).unwrap();
+            database.extend(rows.into_iter().map(|(id, _, body)| (id, text(&body.0))));
+        }
+        if in_memory(&gateway.running.changes).await == before {
+            return [before, database];
+        }
+    }
+}
+
+async fn in_memory(changes: &Arc<Changes>) -> BTreeMap<Fixed<16>, String> {
     let (proposals, _) = changes.open_proposals().await.unwrap();
-    engine.note(Vec::new()).await;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut memory: BTreeMap<_, _> = proposals.iter().map(|one| (one.id, text(&encode(&one.at_rest())))).collect();
     let invites = changes.open_invites().await.unwrap();
     memory.extend(invites.iter().map(|one| (one.invite.id, text(&encode(&*one.invite)))));
-    let mut database = BTreeMap::new();
-    for kind in [PaperKind::Proposal, PaperKind::Invite] {
-        let rows = engine.store.papers(kind, UnixTime(u64::MAX >> 2)).unwrap();
-        database.extend(rows.into_iter().map(|(id, _, body)| (id, text(&body.0))));
-    }
-    [memory, database]
+    memory
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Hangs up on a call after each number of polls, until it is done in time.
