@@ -63,7 +63,7 @@ fuzz: ## every decoder of outside bytes, FOR=seconds each (600); needs a nightly
 	@tests/scripts/fuzz $(or $(FOR),600)
 
 .PHONY: mutants
-mutants: ## change the deciding code in hundreds of small ways: a test must notice each (an hour or more)
+mutants: ## change the deciding code in hundreds of small ways: a test must notice each (half an hour)
 	@tests/scripts/mutants $(NAME)
 
 .PHONY: screens
