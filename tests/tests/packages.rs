@@ -156,7 +156,7 @@ fn a_version_below_the_state_on_disk_is_refused_before_it_is_unpacked() {
         for (package, state) in [
             ("libpam-twinlock", "/var/lib/twinlock"),
             ("twinlock-agent", "/var/lib/twinlock"),
-            ("twinlock-gatewayd", "/var/lib/twinlock-gateway"),
+            ("twinlock-gatewayd", "/var/lib/twinlock-gatewayd"),
         ] {
             let script = read(packaging().join(format!("debian/{package}.preinst"))).replace("@STATE_VERSION@", "4");
             bed.write("/root/preinst", script);
@@ -168,6 +168,13 @@ fn a_version_below_the_state_on_disk_is_refused_before_it_is_unpacked() {
                 assert_eq!(preinst().ok(), accepted, "{package}, {found:?}: {}", preinst().stderr);
             }
             fs::remove_file(format!("{state}/state-version")).unwrap();
+        }
+        // Root's scripts touch no file below what a daemon's user owns, where a link could lie.
+        let debian = packaging().join("debian");
+        for file in ["twinlock-gatewayd.preinst", "twinlock-gatewayd.postinst"].map(|name| debian.join(name)) {
+            let script = read(&file);
+            assert!(script.contains("/var/lib/twinlock-gatewayd/state-version"), "control: {}", file.display());
+            assert!(!script.contains("/var/lib/twinlock-gateway/"), "{}", file.display());
         }
     });
 }

@@ -115,7 +115,7 @@ pub const SAY_OPENED: &str = "$PLAYER --exact player::play_opening --ignored --n
 
 /// As [`play_front_end`]: says from the leaf that its session opens.
 #[test]
-#[ignore = "played by other tests"]
+#[ignore = "the process that access.rs starts in a leaf, or outside of it"]
 fn play_opening() {
     let (Ok(socket), Ok(leaf)) = (std::env::var("PLAY_SOCKET"), std::env::var("LEAF")) else { return };
     let grant = Path::new(&leaf).file_name().and_then(|name| GrantId::from_text(name.to_str()?)).unwrap();
